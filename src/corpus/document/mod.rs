@@ -1,0 +1,85 @@
+//! A document as steps see it: one text, with pages, headings and turns as ranges into it.
+//! Every range leads back to a place in the file. Knows no format.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::TurnId;
+
+/// What a reader made of one file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Document {
+    pub path: PathBuf,
+    pub sha256: String, // of the bytes that were read, lower-case hex
+    pub format: Format,
+    pub text: String,
+    pub pages: Vec<Page>,
+    pub headings: Vec<Heading>,
+    pub turns: Vec<Turn>, // empty where the file is no transcript
+    /// `title`, `date`, `language` and what else the file says of itself.
+    pub meta: BTreeMap<String, String>,
+    /// What the reader dropped, repaired or doubted, each worth a line in the report.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    Text,
+    Markdown,
+    Vtt,
+    Srt,
+    /// Plain `Name: text` lines.
+    Transcript,
+    Pdf,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    pub number: u32, // 1-based, as printed by a viewer
+    pub range: Range<usize>, // bytes of `Document::text`
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heading {
+    pub level: u8, // 1..=6
+    pub title: String,
+    pub range: Range<usize>, // bytes of `Document::text`, of the heading's own line
+}
+
+/// What one person said without a break. Times come only from cue-timed formats, names only from the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Turn {
+    pub id: TurnId, // 1-based position in `Document::turns`
+    pub speaker: Option<String>,
+    pub start_ms: Option<u64>, // since the start of the recording
+    pub end_ms: Option<u64>,
+    pub range: Range<usize>,  // bytes of `Document::text`: the words, without the speaker's label
+    pub source: Range<usize>, // bytes of the decoded file
+}
+
+impl Document {
+    /// Returns the words of a turn.
+    pub fn turn_text(&self, turn: &Turn) -> &str {
+        &self.text[turn.range.clone()]
+    }
+
+    /// Returns each speaker once, in the order of their first turn.
+    pub fn speakers(&self) -> Vec<&str> {
+        let mut seen = Vec::new();
+        for name in self.turns.iter().filter_map(|t| t.speaker.as_deref()) {
+            if !seen.contains(&name) {
+                seen.push(name);
+            }
+        }
+        seen
+    }
+
+    /// Returns the file's name without its folder and its last extension.
+    pub fn stem(&self) -> String {
+        self.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
