@@ -453,3 +453,91 @@ pub fn read_back(cache: &KvCache, layer: usize, block: BlockId, head: usize, slo
         KvKind::F16 => f16::from_le_bytes([bytes[0], bytes[1]]).to_f32(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADS: usize = 4;
+    const KV_HEADS: usize = 2;
+    const DIM: usize = 32;
+
+    fn wave(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 + seed) * 0.731).sin() * 1.5).collect()
+    }
+
+    /// Attends over `len` positions in chunks of `chunk`, blocks in reverse order.
+    fn attend_in_chunks(isa: Isa, kind: KvKind, len: usize, chunk: usize) -> Vec<f32> {
+        let shape = KvShape { layers: 2, kv_heads: KV_HEADS, head_dim: DIM, kind };
+        let blocks = len.div_ceil(BLOCK_TOKENS);
+        let table: Vec<BlockId> = (0..blocks as u32).rev().map(BlockId).collect();
+        let mut cache = KvCache::new(shape, blocks);
+        let pool = Pool::new(2);
+        let (q, k, v) = (wave(len * HEADS * DIM, 0.0), wave(len * KV_HEADS * DIM, 5.0), wave(len * KV_HEADS * DIM, 9.0));
+        let mut all = Vec::new();
+        for first in (0..len).step_by(chunk) {
+            let rows = chunk.min(len - first);
+            let span = [Span { first_row: 0, rows, first_position: first, block_table: &table }];
+            let kv = first * KV_HEADS * DIM..(first + rows) * KV_HEADS * DIM;
+            write(isa, &pool, &mut cache, 1, &span, &k[kv.clone()], &v[kv]);
+            let q = &q[first * HEADS * DIM..(first + rows) * HEADS * DIM];
+            let mut out = vec![0.0; q.len()];
+            attend(isa, &pool, &cache, 1, &span, HEADS, 0.2, q, &mut out);
+            all.extend(out);
+        }
+        all
+    }
+
+    #[test]
+    fn chunks_sets_and_threads_change_no_bit() {
+        for kind in [KvKind::F32, KvKind::F16] {
+            for len in [1, 15, 16, 17, 31, 32, 33, 100] {
+                let truth = attend_in_chunks(Isa::Scalar, kind, len, len);
+                for isa in Isa::ALL.into_iter().filter(|i| i.is_available()) {
+                    for chunk in [1, 7, 32, len] {
+                        let got = attend_in_chunks(isa, kind, len, chunk);
+                        let at = got.iter().zip(&truth).position(|(a, b)| a != b);
+                        assert_eq!(at, None, "{isa}, {kind:?}, {len} positions in chunks of {chunk}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn attention_is_the_softmax_of_the_scores_over_the_values() {
+        let len = 70;
+        let (q, k, v) = (wave(len * HEADS * DIM, 0.0), wave(len * KV_HEADS * DIM, 5.0), wave(len * KV_HEADS * DIM, 9.0));
+        let got = attend_in_chunks(Isa::detect(), KvKind::F32, len, 13);
+        for r in 0..len {
+            for h in 0..HEADS {
+                let kv = h / (HEADS / KV_HEADS);
+                let q = &q[(r * HEADS + h) * DIM..][..DIM];
+                let key = |p: usize| &k[(p * KV_HEADS + kv) * DIM..][..DIM];
+                let score = |p| q.iter().zip(key(p)).map(|(a, b)| f64::from(a * b)).sum::<f64>() * 0.2;
+                let weights: Vec<f64> = (0..=r).map(|p| score(p).exp()).collect();
+                let sum: f64 = weights.iter().sum();
+                for d in 0..DIM {
+                    let value = |p: usize| f64::from(v[(p * KV_HEADS + kv) * DIM + d]);
+                    let exact: f64 = weights.iter().enumerate().map(|(p, w)| w / sum * value(p)).sum();
+                    let got = f64::from(got[(r * HEADS + h) * DIM + d]);
+                    assert!((got - exact).abs() < 1e-5, "row {r} head {h}: {got} is not {exact}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_copied_block_reads_as_its_original() {
+        let shape = KvShape { layers: 2, kv_heads: 1, head_dim: 16, kind: KvKind::F16 };
+        let mut cache = KvCache::new(shape, 3);
+        let span = [Span { first_row: 0, rows: 3, first_position: 0, block_table: &[BlockId(2)] }];
+        write(Isa::detect(), &Pool::new(1), &mut cache, 1, &span, &wave(48, 0.3), &wave(48, 1.0));
+        cache.copy_block(BlockId(2), BlockId(0));
+        for (slot, d, key) in [(0, 0, true), (2, 15, true), (1, 7, false)] {
+            let of = |b| read_back(&cache, 1, BlockId(b), 0, slot, d, key);
+            assert_eq!(of(0), of(2));
+            assert!(of(2) != 0.0);
+        }
+    }
+}

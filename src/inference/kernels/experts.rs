@@ -153,3 +153,46 @@ unsafe fn silu_mul_body<L: Lanes>(gate: *mut f32, up: *const f32) {
         g.mul(sigmoid).mul(L::load(up)).store(gate);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(n: usize, seed: f32) -> Vec<f32> {
+        (0..n).map(|i| ((i as f32 + seed) * 0.37).sin()).collect()
+    }
+
+    #[test]
+    fn sets_threads_and_neighbours_change_no_bit() {
+        let (hidden, inner, k) = (64, 48, 2);
+        let experts: Vec<Expert> = (0..5)
+            .map(|e| Expert {
+                gate: Matrix::from_f32(wave(inner * hidden, e as f32), hidden),
+                up: Matrix::from_f32(wave(inner * hidden, 10.0 + e as f32), hidden),
+                down: Matrix::from_f32(wave(inner * hidden, 20.0 + e as f32), inner),
+            })
+            .collect();
+        let choices: Vec<(usize, f32)> = (0..26).map(|i| ((i * 3 + i / 7) % 5, 0.1 + i as f32 / 30.0)).collect();
+        let run = |isa, threads, first: usize, rows: usize| {
+            let pool = Pool::new(threads);
+            let mut x = Activations::new(hidden, false);
+            x.resize(rows);
+            x.fill(isa, &pool, |r, row| row.copy_from_slice(&wave(hidden, (first + r) as f32)));
+            let mut routing = Routing::new(inner, false);
+            routing.choices = choices[first * k..(first + rows) * k].to_vec();
+            super::run(isa, &pool, &experts, k, &x, &mut routing);
+            let mut out = vec![0.0; rows * hidden];
+            for (r, out) in out.chunks_exact_mut(hidden).enumerate() {
+                add_weighted(isa, &routing, k, r, 0.22, out);
+            }
+            out
+        };
+        let truth = run(Isa::Scalar, 1, 0, 13);
+        for isa in Isa::ALL.into_iter().filter(|i| i.is_available()) {
+            assert!(run(isa, 3, 0, 13) == truth, "{isa}");
+            for r in 0..13 {
+                assert!(run(isa, 2, r, 1) == truth[r * hidden..(r + 1) * hidden], "{isa} row {r} alone");
+            }
+        }
+    }
+}
