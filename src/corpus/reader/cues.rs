@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use super::label::{self, Census, split_label};
 use super::options::{ReadAs, ReadOptions};
-use super::turns::{Piece, TurnBuilder};
+use super::turns::{Piece, TurnBuilder, count};
 use super::{ReadReason, Refusal};
 use crate::corpus::document::{Document, Format};
 
@@ -46,7 +46,8 @@ pub(super) fn to_document(
     let mut warnings = Vec::new();
     if let Some(first) = malformed.first() {
         let cues = count(malformed.len(), "malformed cue was", "malformed cues were");
-        warnings.push(format!("{cues} left out, {} at line {first}", if malformed.len() == 1 { "it stands" } else { "the first" }));
+        let which = if malformed.len() == 1 { "it stands" } else { "the first" };
+        warnings.push(format!("{cues} left out, {which} at line {first}"));
     }
     if turns.num_turns() == 0 {
         let what = warnings.pop().map(|w| format!(": {w}")).unwrap_or_default();
@@ -89,11 +90,12 @@ impl<'a> Style<'a> {
 }
 
 /// Whether the labels of a file are speakers. One `Careful: wet paint` in a film makes no speaker: either nearly
-/// every cue is labeled, or a label comes back, there is more than one, and they are not too rare.
+/// every cue is labeled, or a label comes back and labels are not too rare: one cue in twenty where there are several
+/// names, one in three where there is one.
 fn labels_are_used(census: &Census<'_>, num_labeled: usize, num_cues: usize) -> bool {
     let nearly_all = num_labeled * 10 >= num_cues * 8 && num_labeled > 0;
-    let come_back = census.num_repeated(2) >= 1 && census.num_names() >= 2 && num_labeled * 20 >= num_cues;
-    nearly_all || come_back
+    let one_in = if census.num_names() >= 2 { 20 } else { 3 };
+    nearly_all || (census.num_repeated(2) >= 1 && num_labeled * one_in >= num_cues)
 }
 
 /// Whether a label of a file that uses them is a speaker: it comes back, or is written as a name is.
@@ -193,10 +195,6 @@ fn doubts(cues: &[Cue]) -> Vec<String> {
         doubts.push(format!("{cues} start is taken for the end"));
     }
     doubts
-}
-
-fn count(n: usize, one: &str, many: &str) -> String {
-    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use super::label;
 use super::options::{ReadAs, ReadOptions};
 use super::time;
-use super::turns::{Piece, TurnBuilder, squeeze};
+use super::turns::{Piece, TurnBuilder, count, squeeze};
 use super::{ReadReason, Refusal};
 use crate::corpus::document::{Document, Format};
 
@@ -59,11 +59,12 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
     }
     let mut document = turns.finish(Format::Json);
     if let Some(first) = strangers.first() {
-        let n = strangers.len();
-        document.warnings.push(format!("{n} items of the list are no turns and were left out, the first is item {first}"));
+        let items = count(strangers.len(), "item of the list is no turn and was", "items of the list are no turns and were");
+        document.warnings.push(format!("{items} left out, beginning with item {first}"));
     }
     if num_empty > 0 {
-        document.warnings.push(format!("{num_empty} turns without words were left out"));
+        let turns = count(num_empty, "turn without words was", "turns without words were");
+        document.warnings.push(format!("{turns} left out"));
     }
     if text[root..].starts_with('{') {
         for item in items(&text, root) {
@@ -236,7 +237,7 @@ mod tests {
         let document = read(text);
         assert_eq!(document.text, "Grad A: one \"quoted\" two\nGrad A: très");
         assert_eq!(document.meta["title"], "Kick-off");
-        assert_eq!(document.warnings, ["1 turns without words were left out"]);
+        assert_eq!(document.warnings, ["1 turn without words was left out"]);
         assert_eq!(&text[document.turns[1].source.clone()], r"tr\u00e8s");
     }
 

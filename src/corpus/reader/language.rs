@@ -7,9 +7,16 @@ use crate::corpus::document::Document;
 /// Enough for a sure answer; the detector's time grows with the text.
 const SAMPLE_BYTES: usize = 16 * 1024;
 
+/// The detector is sure of a Dutch dictionary word; a couple of sentences are needed for its word to be worth having.
+const MIN_BYTES: usize = 64;
+
 /// Returns the language's two-letter code where it has one (else three letters), or `None` where the text does not tell.
 pub(super) fn hint(document: &Document) -> Option<String> {
-    let info = whatlang::detect(&sample(document))?;
+    let sample = sample(document);
+    if sample.trim().len() < MIN_BYTES {
+        return None;
+    }
+    let info = whatlang::detect(&sample)?;
     info.is_reliable().then(|| code(info.lang()).to_owned())
 }
 

@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::label::{self, Census};
 use super::options::ReadOptions;
 use super::time::{self, Stamp};
-use super::turns::{Piece, TurnBuilder, line_ranges, squeeze, trimmed};
+use super::turns::{Piece, TurnBuilder, count, line_ranges, squeeze, trimmed};
 use super::{ReadReason, Refusal};
 use crate::corpus::document::{Document, Format};
 
@@ -34,8 +34,7 @@ pub(super) fn looks_like(text: &str) -> bool {
         && census.num_labels >= 3
         && census.num_labels * 2 >= census.num_names() * 3;
     let written_as_names = survey.num_capitalized * 10 >= census.num_labels * 8;
-    let at_most_lines = survey.dense() || (survey.leads_paragraphs() && census.num_labels * 10 >= survey.num_lines);
-    names_come_back && written_as_names && at_most_lines && !survey.is_records()
+    names_come_back && written_as_names && survey.labels_lead() && !survey.is_records()
 }
 
 /// Reads a plain transcript. Fails where no line begins with a label.
@@ -79,12 +78,12 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
         document.warnings.push(warning.into());
     }
     if num_empty > 0 {
-        document.warnings.push(format!("{num_empty} labels without words were left out"));
+        let labels = count(num_empty, "label without words was", "labels without words were");
+        document.warnings.push(format!("{labels} left out"));
     }
     if let Some(first) = doubtful.first() {
-        let n = doubtful.len();
-        let warning = format!("{n} lines that begin like `{}:` were taken for words, not for speakers", squeeze(first));
-        document.warnings.push(warning);
+        let lines = count(doubtful.len(), "line that begins", "lines that begin");
+        document.warnings.push(format!("{lines} like `{}:` taken for words, not for a speaker's", squeeze(first)));
     }
     Ok(document)
 }
@@ -172,12 +171,19 @@ impl<'a> Survey<'a> {
         survey
     }
 
+    /// Whether most lines begin turns, so that a line that looks like a turn is one.
     fn dense(&self) -> bool {
         self.census.num_labels * 2 >= self.num_lines
     }
 
-    fn leads_paragraphs(&self) -> bool {
-        self.num_led * 2 >= self.num_paragraphs
+    /// Whether labels stand where turns begin: on three lines of five, or, in wrapped text, at three paragraphs of
+    /// five. Where two names come back often, three paragraphs of ten will do: people speak in paragraphs.
+    fn labels_lead(&self) -> bool {
+        let often = self.census.num_repeated(4) >= 2;
+        let tenths = if often { 3 } else { 6 };
+        let lines = self.census.num_labels * 10 >= self.num_lines * 6;
+        let paragraphs = self.num_led * 10 >= self.num_paragraphs * tenths;
+        lines || (paragraphs && self.census.num_labels * 10 >= self.num_lines)
     }
 
     /// Whether the labels of at least three names come round in the same order each time, as the fields of records do.

@@ -106,7 +106,7 @@ fn every_turn_leads_back_to_its_place_in_the_file() {
     ];
     for file in files {
         let document = read_as("a.txt", file.as_bytes(), &ReadOptions::default()).unwrap();
-        assert!(document.turns.len() > 0, "{file}");
+        assert!(!document.turns.is_empty(), "{file}");
         for turn in &document.turns {
             let place = &file[turn.source.clone()];
             let mut at = 0;
@@ -159,8 +159,9 @@ fn any_bytes_give_a_document_or_a_reason() {
     for round in 0..3000 {
         let mut bytes = seeds[next(seeds.len())].to_vec();
         for _ in 0..1 + next(6) {
-            let at = next(bytes.len());
+            let at = next(bytes.len().max(1));
             match next(4) {
+                _ if bytes.is_empty() => bytes.push(b'x'),
                 0 => bytes[at] = next(256) as u8,
                 1 => drop(bytes.remove(at)),
                 2 => bytes.insert(at, [b'\n', b':', b'<', 0xFF, b'[', b'-', 0xE3, b' '][next(8)]),

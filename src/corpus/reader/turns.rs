@@ -118,6 +118,11 @@ pub(super) fn squeeze(text: &str) -> String {
     if line.contains('\0') { line.replace('\0', "\u{FFFD}") } else { line }
 }
 
+/// Returns `1 cue was` or `3 cues were`.
+pub(super) fn count(n: usize, one: &str, many: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {many}") }
+}
+
 /// Lines of a text as ranges, without their ends; `\n`, `\r\n` and `\r` each end one.
 pub(super) fn line_ranges(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
     let bytes = text.as_bytes();
