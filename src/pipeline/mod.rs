@@ -1,4 +1,6 @@
 //! A pipeline file on its way: file as written -> check -> plan -> run -> report; `sink/` writes what comes out.
 //! Read [`plan::Plan`] first. Prints nothing, reads no environment, decides no exit code.
 
+pub mod tree;
+pub mod file;
 pub mod plan;
