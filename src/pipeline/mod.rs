@@ -3,4 +3,6 @@
 
 pub mod tree;
 pub mod file;
+pub mod quantity;
+pub mod references;
 pub mod plan;
