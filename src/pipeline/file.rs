@@ -249,8 +249,12 @@ impl<'de> Visitor<'de> for UntoldVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<NodeValue, A::Error> {
         let mut entries = Vec::new();
         while let Some(key) = map.next_key::<Spanned<String>>()? {
-            let Written(value) = map.next_value()?;
-            entries.push(Entry { key: key.value, key_at: position(&key.referenced), value });
+            let Written(mut value) = map.next_value()?;
+            let key_at = position(&key.referenced);
+            if value.value == NodeValue::Null {
+                value.at = key_at; // what is not there would else stand wherever the next token is
+            }
+            entries.push(Entry { key: key.value, key_at, value });
         }
         Ok(NodeValue::Map(entries))
     }

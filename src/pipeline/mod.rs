@@ -12,4 +12,5 @@ pub mod shape;
 pub mod tables;
 pub mod scope;
 pub mod check;
+pub mod explain;
 pub mod plan;

@@ -73,11 +73,11 @@ impl<'a> Shaper<'a> {
         table: &[&'static KeySpec],
         path: &[String],
     ) -> Option<Vec<(&'static KeySpec, Option<&'n Node>)>> {
-        let name = self.name(path);
+        let name = self.called(path);
         if !matches!(node.value, NodeValue::Map(_)) {
             let keys = table.iter().filter(|k| !matches!(k.value, ValueSpec::Later)).map(|k| k.name);
             let keys = keys.collect::<Vec<_>>().join(", ");
-            self.fault(node.at, format!("`{name}` must be a mapping with {keys}, not {}", node.describe()));
+            self.fault(node.at, format!("{name} must be a mapping with {keys}, not {}", node.describe()));
             return None;
         }
         for entry in node.entries() {
@@ -98,7 +98,7 @@ impl<'a> Shaper<'a> {
         for spec in table.iter().filter(|k| !matches!(k.value, ValueSpec::Later)) {
             let value = node.get(spec.name);
             if spec.required && value.is_none() {
-                let message = format!("`{}` is missing in `{name}`", spec.name);
+                let message = format!("`{}` is missing in {name}", spec.name);
                 let hint = format!("`{}` is {}: {}", spec.name, spec.value.describe(), spec.help);
                 self.fault(node.at, message).hints.push(hint);
             }
@@ -113,7 +113,7 @@ impl<'a> Shaper<'a> {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("known keys: {}", known.join(", ")),
         };
-        self.fault(at, format!("unknown key {} in `{name}`", quoted(key))).hints.push(hint);
+        self.fault(at, format!("unknown key {} in {name}", quoted(key))).hints.push(hint);
     }
 
     /// Returns a mapping in its normal form, without the keys that are faulty: those have been told.
@@ -380,7 +380,12 @@ impl<'a> Shaper<'a> {
                 Err(_) => name.push_str(&format!(".{part}")),
             }
         }
-        if name.is_empty() { "the file".into() } else { name }
+        name
+    }
+
+    fn called(&self, path: &[String]) -> String {
+        let name = self.name(path);
+        if name.is_empty() { "the file".into() } else { format!("`{name}`") }
     }
 }
 
