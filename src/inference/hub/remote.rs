@@ -221,7 +221,7 @@ impl Drop for Remote {
 }
 
 impl RemoteFile {
-    fn of(entry: RepoTreeEntry) -> Option<Self> {
+    pub(super) fn of(entry: RepoTreeEntry) -> Option<Self> {
         let RepoTreeEntry::File { oid, size, path, lfs, .. } = entry else { return None };
         let bytes = lfs.as_ref().and_then(|l| l.size).unwrap_or(size);
         // The id becomes a file's name, so it is taken for nothing but an id.
