@@ -7,9 +7,14 @@ pub mod exit;
 pub mod options;
 pub mod print;
 
+mod bench;
 mod check;
 mod completions;
 mod explain;
+mod generate;
+mod model;
+mod models;
+mod npy;
 
 use std::io;
 use std::panic;
@@ -50,6 +55,9 @@ macro_rules! commands {
 commands! {
     Check(check::CheckArgs) => check::run,
     Explain(explain::ExplainArgs) => explain::run,
+    Model(model::ModelCommand) => model::run,
+    Generate(generate::GenerateArgs) => generate::run,
+    Bench(bench::BenchArgs) => bench::run,
     Completions(completions::CompletionsArgs) => completions::run,
     Man(completions::ManArgs) => completions::man,
 }

@@ -108,7 +108,7 @@ fn list(as_json: bool, settings: &Settings) -> Result<Exit, Failure> {
                 json!({
                     "name": l.name,
                     "summary": l.entry.map(|e| e.summary),
-                    "licence": l.entry.map(|e| e.licence),
+                    "license": l.entry.map(|e| e.license),
                     "cached": cached,
                 })
             })

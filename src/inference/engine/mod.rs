@@ -3,11 +3,15 @@
 
 mod block_pool;
 mod core;
+mod load;
+mod local;
 mod request;
 mod scheduler;
 mod sequence;
 
 pub use core::{Core, Metrics};
+pub use load::{Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, card_digest, load_core, load_engine};
+pub use local::{Engine, TextParts, run_alone};
 pub use request::{
     CancelToken, Chat, ChatDocument, Completion, Constraint, FinishReason, GenerateError, GenerateRequest, Generator,
     Message, ModelCard, Prompt, Role, ScoreRequest, Usage,
