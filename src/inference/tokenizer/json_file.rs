@@ -288,3 +288,7 @@ fn template_in(config: &Value) -> Option<String> {
     let named = || entry.as_array()?.iter().find(|named| named["name"] == "default")?["template"].as_str();
     entry.as_str().or_else(named).map(str::to_owned)
 }
+
+#[cfg(test)]
+#[path = "json_file_tests.rs"]
+mod tests;

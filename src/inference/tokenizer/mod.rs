@@ -21,6 +21,9 @@ mod template_json;
 mod text_decoder;
 mod vocabulary;
 
+#[cfg(test)]
+mod reference_tests;
+
 pub use chat::{Chat, ChatDocument, Message, Role};
 pub use chat_template::{ChatTemplate, TemplateError};
 pub(in crate::inference) use deep_stack::on_deep_stack;
