@@ -1,1 +1,3 @@
-//! To be furnished.
+//! What an answer may look like, token by token.
+mod constraint;
+pub use constraint::Constraint;
