@@ -129,9 +129,10 @@ fn logits_hash(core: &mut Core, vocabulary: usize) -> Result<String, GenerateErr
     Ok(hasher.finalize().to_hex()[..16].to_owned())
 }
 
-fn goal(max_tokens: usize) -> Goal {
-    let sampler = Sampler::new(&SamplingParams::default());
-    Goal::Generate(Box::new(Decoding { max_tokens, sampler, matcher: None, end_ids: Vec::new(), stop: None }))
+fn goal(max_tokens: usize) -> Result<Goal, GenerateError> {
+    let sampler =
+        Sampler::new(&SamplingParams::default()).map_err(|e| GenerateError::Sampling(e.to_string()))?;
+    Ok(Goal::Generate(Box::new(Decoding { max_tokens, sampler, matcher: None, end_ids: Vec::new(), stop: None })))
 }
 
 /// One round: prefill and decode in tokens per second, all sequences together.
@@ -142,7 +143,7 @@ fn measure(core: &mut Core, args: &BenchArgs, vocabulary: usize, round: u32) -> 
         .collect();
     let submit = |core: &mut Core, tokens: &[TokenId], max_tokens| {
         let cancel = CancelToken::default();
-        core.submit(TokenRequest { prompt: tokens.to_vec(), goal: goal(max_tokens), cancel })
+        core.submit(TokenRequest { prompt: tokens.to_vec(), goal: goal(max_tokens)?, cancel })
     };
     // The depth first, unmeasured: what follows finds it in the prefix cache.
     if depth > 0 {

@@ -172,7 +172,7 @@ fn engine_failure(error: crate::inference::engine::GenerateError) -> Failure {
         E::OverWindow { .. } => Failure::from(
             Diagnostic::error(error.to_string()).hint("ask for fewer tokens with --max-tokens, or a larger --window"),
         ),
-        E::EmptyPrompt | E::Grammar(_) | E::Template(_) => Failure::wrong(error.to_string()),
+        E::EmptyPrompt | E::Sampling(_) | E::Grammar(_) | E::Template(_) => Failure::wrong(error.to_string()),
         _ => Failure::new(Exit::Bug, Diagnostic::error(error.to_string())),
     }
 }

@@ -117,7 +117,7 @@ fn list(as_json: bool, settings: &Settings) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::NOTHING);
+    table.load_style(comfy_table::presets::NOTHING);
     table.set_content_arrangement(comfy_table::ContentArrangement::Dynamic);
     table.set_header(["MODEL", "SIZE", "IN THE CACHE", "WHAT IT IS"]);
     for l in &listed {

@@ -102,7 +102,7 @@ impl Engine {
         };
         Ok(Decoding {
             max_tokens: request.max_tokens,
-            sampler: Sampler::new(&request.sampling),
+            sampler: Sampler::new(&request.sampling).map_err(|e| GenerateError::Sampling(e.to_string()))?,
             matcher,
             end_ids: self.tokenizer.end_ids().to_vec(),
             stop: stop_rule(self.tokenizer.clone(), request.stop.clone()),

@@ -116,6 +116,8 @@ pub enum GenerateError {
     Template(String),
     #[error("the grammar cannot be compiled: {0}")]
     Grammar(String),
+    #[error("the sampling settings are wrong: {0}")]
+    Sampling(String),
     #[error("no scripted answer fits the prompt: {0}")]
     NoScriptedAnswer(String),
     #[error("the call was cancelled")]

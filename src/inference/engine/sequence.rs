@@ -4,9 +4,9 @@
 use super::block_pool::BlockHash;
 use super::request::{CancelToken, FinishReason, GenerateError, Usage};
 use crate::ids::{BlockId, SequenceId, TokenId};
-use crate::inference::grammar::Matcher;
+use crate::inference::grammar::{GrammarError, Matcher};
 use crate::inference::model::BLOCK_TOKENS;
-use crate::inference::sampler::Sampler;
+use crate::inference::sampler::{SampleError, Sampler, log_prob};
 
 /// What the engine's core is asked to do, in tokens.
 pub struct TokenRequest {
@@ -119,8 +119,10 @@ impl Sequence {
     pub fn observe(&mut self, index: usize, logits: &mut [f32]) -> Outcome {
         match &mut self.goal {
             Goal::Score { .. } => {
-                let next = self.tokens[index + 1];
-                self.log_probs.push(log_prob(logits, next));
+                match log_prob(logits, self.tokens[index + 1]) {
+                    Ok(log_prob) => self.log_probs.push(log_prob),
+                    Err(error) => return Outcome::Failed(sampling(error)),
+                }
                 Outcome::Going
             }
             Goal::Logits => {
@@ -156,11 +158,11 @@ impl Decoding {
         tokens: &mut Vec<TokenId>,
         prompt_len: usize,
     ) -> Result<Option<FinishReason>, GenerateError> {
-        if let Some(matcher) = &mut self.matcher {
-            let mask = matcher.mask().map_err(|e| GenerateError::Grammar(e.to_string()))?;
-            mask.apply_to(logits);
-        }
-        let token = self.sampler.sample(logits, tokens).map_err(|e| GenerateError::Engine(e.to_string()))?;
+        let mask = match &mut self.matcher {
+            Some(matcher) => Some(matcher.allowed().map_err(grammar)?),
+            None => None,
+        };
+        let token = self.sampler.sample(logits, tokens, mask.as_ref()).map_err(sampling)?;
         if self.end_ids.contains(&token) {
             return Ok(Some(FinishReason::Stop));
         }
@@ -168,7 +170,7 @@ impl Decoding {
             return Ok(Some(finish));
         }
         let Some(matcher) = &mut self.matcher else { return Ok(None) };
-        matcher.consume(&[token]).map_err(|e| GenerateError::Grammar(e.to_string()))?;
+        matcher.consume(&[token]).map_err(grammar)?;
         if matcher.is_stopped() {
             return Ok(Some(FinishReason::Stop));
         }
@@ -176,7 +178,7 @@ impl Decoding {
         if forced.is_empty() {
             return Ok(None);
         }
-        matcher.consume(&forced).map_err(|e| GenerateError::Grammar(e.to_string()))?;
+        matcher.consume(&forced).map_err(grammar)?;
         let stopped = matcher.is_stopped();
         for token in forced {
             if self.end_ids.contains(&token) {
@@ -198,9 +200,10 @@ impl Decoding {
     }
 }
 
-/// The natural log of the softmax of `logits` at `token`, summed in f64.
-fn log_prob(logits: &[f32], token: TokenId) -> f32 {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|l| f64::from(l - largest).exp()).sum();
-    (f64::from(logits[token as usize] - largest) - sum.ln()) as f32
+fn grammar(error: GrammarError) -> GenerateError {
+    GenerateError::Grammar(error.to_string())
+}
+
+fn sampling(error: SampleError) -> GenerateError {
+    GenerateError::Engine(error.to_string())
 }
