@@ -30,13 +30,6 @@ pub(super) const SIDE_FILES: &[&str] = &[
     "vocab.txt",
 ];
 
-/// Returns true for the name of one piece of weights in several files: `model-00001-of-00002.safetensors`.
-pub(super) fn is_shard(name: &str) -> bool {
-    let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-    let numbers = name.strip_prefix("model-").and_then(|n| n.strip_suffix(".safetensors"));
-    numbers.and_then(|n| n.split_once("-of-")).is_some_and(|(i, n)| digits(i) && digits(n))
-}
-
 /// Returns the model at `path`; its digest comes from the hint of an earlier call where the files are unchanged.
 pub(super) fn resolve(
     name: &str,
@@ -330,13 +323,5 @@ mod tests {
         let error = check().unwrap_err();
         assert!(error.to_string().contains("though its time did not change"), "{error}");
         check().unwrap(); // the hint is gone: these are the bytes from now on
-    }
-
-    #[test]
-    fn a_shard_is_told_from_other_weights() {
-        assert!(is_shard("model-00001-of-00002.safetensors"));
-        assert!(!is_shard("model.safetensors"));
-        assert!(!is_shard("consolidated-00001-of-00002.safetensors"));
-        assert!(!is_shard("model-a-of-b.safetensors"));
     }
 }

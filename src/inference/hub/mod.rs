@@ -6,11 +6,16 @@
 //! checked; a download goes on where it stopped; two at once give one good file; with [`Network::Forbidden`] there is
 //! no connection and no child process; a model found in the cache costs a few `stat` calls.
 
+#[cfg(feature = "hub")]
+mod address;
 mod catalogue;
+#[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "only the hub gives files in pieces"))]
 mod download;
 mod error;
 mod fetch;
 mod fingerprint;
+#[cfg(feature = "hub")]
+mod from_hub;
 mod inventory;
 mod local;
 mod observer;
@@ -33,9 +38,8 @@ pub use error::{Attempt, HubError};
 pub use inventory::{Cached, Listed, Verification, list, path, verify};
 pub use observer::{Event, Observer, Silent};
 pub use preference::{Preferred, Skipped, resolve_preferred};
-pub use reference::Reference;
+pub use reference::{HubReference, Reference};
 pub use resolve::{ModelFiles, ModelKind, Provenance, resolve};
-
 pub use store::FileRecord;
 
 /// Whether this process may open a connection or start a program that does.
@@ -68,7 +72,7 @@ impl Options {
     }
 }
 
-/// How long to wait and how often to try; each is finite and named in the error it causes.
+/// How long to wait and how often to try; each is finite, and a time limit is named in the error it causes.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// For a connection to the hub. Short, because where there is no hub this is what falling back costs.

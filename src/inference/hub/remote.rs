@@ -8,7 +8,6 @@
 use std::error::Error;
 use std::future::Future;
 use std::io::{self, Read};
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,10 +16,11 @@ use futures_core::Stream;
 use hf_hub::repository::{HFRepository, RepoTreeEntry, RepoTypeModel};
 use hf_hub::{HFClient, HFError, HFResult};
 use reqwest::Url;
-use reqwest::redirect::{Attempt, Policy};
+use reqwest::redirect::Policy;
 use sha1::{Digest, Sha1};
 use tokio::runtime::{Builder, Runtime};
 
+use super::address::{check_endpoint, follow};
 use super::download::{Opened, RangeSource, SourceError};
 use super::error::one_line;
 use super::fetch::hub_name;
@@ -44,6 +44,9 @@ pub(super) struct RemoteFile {
     git_id: String,
     is_pointer: bool, // git holds a pointer to the file, as it does for every large one
 }
+
+/// The time is over, or nobody wants to know any more.
+struct Waited;
 
 /// Why there is no client.
 pub(super) enum ConnectError {
@@ -153,20 +156,16 @@ impl Remote {
     fn ask<T>(&self, observer: &dyn Observer, question: impl Future<Output = HFResult<T>>) -> Result<T, SourceError> {
         match self.wait(self.limits.answer, observer, question) {
             Ok(answer) => answer.map_err(|e| self.explain(&e)),
-            Err(waited) => {
-                let host = self.endpoint.host_str().unwrap_or_default();
-                Err(SourceError::Unreachable(format!("{host} did not answer within {waited:?}")))
+            Err(Waited) => {
+                let (host, limit) = (self.endpoint.host_str().unwrap_or_default(), self.limits.answer);
+                let why = format!("{host} did not answer within {limit:?}, the limit `answer`");
+                Err(SourceError::Unreachable(why))
             }
         }
     }
 
-    /// Waits for a future, but no longer than `limit` and no longer than it is wanted; `Err` says how long it was.
-    fn wait<T>(
-        &self,
-        limit: Duration,
-        observer: &dyn Observer,
-        future: impl Future<Output = T>,
-    ) -> Result<T, Duration> {
+    /// Waits for a future, but no longer than `limit` and no longer than it is wanted.
+    fn wait<T>(&self, limit: Duration, observer: &dyn Observer, future: impl Future<Output = T>) -> Result<T, Waited> {
         const LOOK_UP: Duration = Duration::from_millis(100);
         let Some(runtime) = &self.runtime else { unreachable!("the runtime lives as long as the client") };
         runtime.block_on(async {
@@ -178,7 +177,7 @@ impl Remote {
                     return Ok(value);
                 }
                 if start.elapsed() >= limit || observer.cancelled() {
-                    return Err(start.elapsed());
+                    return Err(Waited);
                 }
             }
         })
@@ -191,20 +190,24 @@ impl Remote {
             HFError::RevisionNotFound { revision, .. } => not_there(&format!("it has no revision {revision:?}")),
             HFError::EntryNotFound { path, .. } => not_there(&format!("it has no file {path:?}")),
             HFError::AuthRequired { .. } => not_there("there is no such repository, or it needs a token"),
-            HFError::Forbidden { .. } => not_there("the token does not give access to it"),
+            HFError::Forbidden { .. } => not_there("access to it is refused (403)"),
             HFError::RateLimited { retry_after, .. } => SourceError::Transient {
                 why: "the hub says there are too many requests (429)".into(),
                 wait: *retry_after,
             },
             HFError::Http { context } if context.status.as_u16() == 416 => SourceError::RangeRefused,
-            HFError::Http { context } if context.status.is_server_error() => {
+            HFError::Http { context } if context.status.is_server_error() || context.status.as_u16() == 408 => {
                 SourceError::Transient { why: format!("the hub answers {}", context.status), wait: None }
             }
             HFError::Http { context } => not_there(&format!("the hub answers {}", context.status)),
             HFError::Request { source, .. } if source.is_redirect() => not_there(&root_cause(source)),
             HFError::Request { source, .. } if source.is_connect() || source.is_timeout() => {
                 let host = source.url().and_then(Url::host_str).or(self.endpoint.host_str()).unwrap_or_default();
-                SourceError::Unreachable(format!("no connection to {host}: {}", root_cause(source)))
+                let limit = self.limits.connect;
+                SourceError::Unreachable(match source.is_timeout() {
+                    true => format!("no connection to {host} within {limit:?}, the limit `connect`"),
+                    false => format!("no connection to {host}: {}", root_cause(source)),
+                })
             }
             error => SourceError::Transient { why: root_cause(error), wait: None },
         }
@@ -274,8 +277,8 @@ impl RangeSource for RemoteSource<'_> {
         } else {
             self.remote.wait(limit, observer, request().range(from..self.bytes).send())
         };
-        let stalled = |waited| SourceError::Transient { why: format!("no answer within {waited:?}"), wait: None };
-        let (announced, stream) = opened.map_err(stalled)?.map_err(|e| self.remote.explain(&e))?;
+        let silent = |Waited| SourceError::Transient { why: stalled(limit), wait: None };
+        let (announced, stream) = opened.map_err(silent)?.map_err(|e| self.remote.explain(&e))?;
         match announced {
             // The status is not shown to us. A server that ignores the range announces the whole file, and one that
             // announces nothing cannot be told from it: from 0 there is no doubt.
@@ -317,64 +320,20 @@ impl<S: Stream<Item = HFResult<B>> + Unpin, B: AsRef<[u8]>> Read for Body<'_, S,
                 Ok(Some(Ok(chunk))) => self.chunk = Some(chunk),
                 Ok(Some(Err(e))) => return Err(io::Error::other(root_cause(&e))),
                 Ok(None) => return Ok(0),
-                Err(waited) => {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, format!("no byte within {waited:?}")));
+                Err(Waited) => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, stalled(self.remote.limits.stall)));
                 }
             }
         }
     }
 }
 
+fn stalled(limit: Duration) -> String {
+    format!("no byte came within {limit:?}, the limit `stall`")
+}
+
 async fn next<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     std::future::poll_fn(|context| Pin::new(&mut *stream).poll_next(context)).await
-}
-
-/// Accepts https, and plain http on this machine, where nobody else listens.
-fn check_endpoint(endpoint: &str) -> Result<Url, HubError> {
-    let refuse = |fact: &str| HubError::Endpoint { endpoint: endpoint.into(), fact: fact.into() };
-    let url = Url::parse(endpoint).map_err(|e| refuse(&e.to_string()))?;
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_this_machine(&url) => Ok(url),
-        "http" => Err(refuse("plain http is accepted on this machine only")),
-        _ => Err(refuse("it is not an https address")),
-    }
-}
-
-fn follow(endpoint: Option<&Url>, attempt: Attempt<'_>) -> reqwest::redirect::Action {
-    const MOST: usize = 10;
-    match redirect_refusal(endpoint, attempt.url()) {
-        Some(why) => attempt.error(why),
-        None if attempt.previous().len() > MOST => attempt.error("too many redirects"),
-        None => attempt.follow(),
-    }
-}
-
-/// Returns why a redirect is not followed. File servers change their names too often for a list of them, so the rule
-/// is: within the hub's own address, or to a named host over https. An address in numbers or a local name would let
-/// an answer from outside reach into the network this program runs in.
-fn redirect_refusal(endpoint: Option<&Url>, to: &Url) -> Option<String> {
-    if endpoint.is_some_and(|e| e.origin() == to.origin()) {
-        return None;
-    }
-    let host = to.host_str().unwrap_or_default();
-    let is_local = host.ends_with(".local") || host.ends_with(".internal") || !host.contains('.');
-    if to.scheme() != "https" {
-        Some(format!("it redirects to {}://{host}, which is not https", to.scheme()))
-    } else if is_this_machine(to) || is_local || host_ip(to).is_some() {
-        Some(format!("it redirects to {host}, which is not a public name"))
-    } else {
-        None
-    }
-}
-
-fn is_this_machine(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    host == "localhost" || host.ends_with(".localhost") || host_ip(url).is_some_and(|ip| ip.is_loopback())
-}
-
-fn host_ip(url: &Url) -> Option<IpAddr> {
-    url.host_str()?.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn is_commit(revision: &str) -> bool {
@@ -414,46 +373,6 @@ fn root_cause(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check_endpoint_is(endpoint: &str, accepted: bool) {
-        assert_eq!(check_endpoint(endpoint).is_ok(), accepted, "{endpoint}");
-    }
-
-    #[test]
-    fn only_https_or_this_machine_may_be_the_hub() {
-        for good in ["https://huggingface.co", "http://127.0.0.1:8080", "http://localhost:1", "http://[::1]:9"] {
-            check_endpoint_is(good, true);
-        }
-        for bad in ["http://huggingface.co", "http://127.0.0.1.example.org", "ftp://x", "file:///etc", "x", ""] {
-            check_endpoint_is(bad, false);
-        }
-    }
-
-    #[test]
-    fn redirects_stay_on_the_hub_or_go_to_a_named_host_over_https() {
-        let refused = |endpoint: &str, to: &str| {
-            redirect_refusal(Some(&Url::parse(endpoint).unwrap()), &Url::parse(to).unwrap()).is_some()
-        };
-        let hub = "https://huggingface.co";
-        assert!(!refused(hub, "https://huggingface.co/api/resolve-cache/x"));
-        assert!(!refused(hub, "https://cas-bridge.xethub.hf.co/x?sig=1"));
-        for bad in [
-            "http://cdn.example.org/x",
-            "file:///etc/passwd",
-            "https://127.0.0.1/x",
-            "https://169.254.169.254/latest",
-            "https://10.0.0.1/x",
-            "https://[fe80::1]/x",
-            "https://localhost/x",
-            "https://intranet/x",
-            "https://vault.internal/x",
-            "http://127.0.0.1:8080/x",
-        ] {
-            assert!(refused(hub, bad), "{bad}");
-        }
-        assert!(!refused("http://127.0.0.1:8080", "http://127.0.0.1:8080/y"));
-        assert!(refused("http://127.0.0.1:8080", "http://127.0.0.1:8081/y"));
-    }
 
     #[test]
     fn git_ids_are_those_of_published_files() {

@@ -46,7 +46,8 @@ pub struct Provenance {
 /// Returns the files of the model named by `reference`, fetching them if they are not in the cache.
 ///
 /// A cached model is given out after a `stat` of each file, without any connection. A damaged file of the cache is an
-/// error that names it; the next call removes it and fetches it again.
+/// error that names it; the next call removes it and fetches it again. A branch of the hub stays at the commit that
+/// was fetched first: to follow it, name a commit.
 pub fn resolve(reference: &str, options: &Options, observer: &dyn Observer) -> Result<ModelFiles, HubError> {
     let parsed = Reference::parse(reference)?;
     let recipe = match &parsed {
@@ -67,7 +68,8 @@ pub(super) struct Recipe<'a> {
     pub name: String,
     pub origins: Vec<Origin<'a>>,  // in the order they are asked
     pub pins: &'a [CatalogueFile], // empty: what the hub says the repository holds
-    pub file: Option<&'a str>,     // without pins: this one alone
+    #[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "only the hub has files without pins"))]
+    pub file: Option<&'a str>, // without pins: this one alone
 }
 
 /// A place to ask.

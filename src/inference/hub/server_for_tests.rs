@@ -25,7 +25,8 @@ enum Fault {
     Status(u16),
     Announce(usize), // this many bytes instead of what there is
     OtherBytes,
-    Stall,
+    Stall,  // after half of the bytes
+    Silent, // after the headers
     Redirect(String),
 }
 
@@ -174,6 +175,11 @@ impl State {
                 thread::sleep(Duration::from_secs(20));
                 Ok(())
             }
+            Some(Fault::Silent) => {
+                send(stream, partial, &[], rest.len(), b"")?;
+                thread::sleep(Duration::from_secs(20));
+                Ok(())
+            }
             Some(Fault::Redirect(to)) => answer(stream, "302 Found", &[format!("Location: {to}")], b""),
         }
     }
@@ -309,8 +315,8 @@ fn errors_that_do_not_pass_end_with_their_reason() {
     let error = check_is_refused(&Fault::Status(500));
     assert!(matches!(error, HubError::Unavailable { .. }), "{error}");
     assert!(error.to_string().contains("the hub answers 500"), "{error}");
-    let error = check_is_refused(&Fault::Stall);
-    assert!(error.to_string().contains("no byte within"), "{error}");
+    let error = check_is_refused(&Fault::Silent);
+    assert!(error.to_string().contains("no byte came within 400ms, the limit `stall`"), "{error}");
     let error = check_is_refused(&Fault::Status(404));
     assert!(error.to_string().contains("it has no file \"a.gguf\""), "{error}");
 }
@@ -446,7 +452,7 @@ fn a_hub_that_never_answers_costs_the_limit_and_no_more() {
     let start = Instant::now();
     let error = resolve("hf:o/r/a.gguf", &options, &Silent).unwrap_err();
     assert!(start.elapsed() < Duration::from_secs(3), "took {:?}", start.elapsed());
-    assert!(error.to_string().contains("did not answer within"), "{error}");
+    assert!(error.to_string().contains("did not answer within 300ms, the limit `answer`"), "{error}");
 }
 
 #[test]
