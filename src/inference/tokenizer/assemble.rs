@@ -155,9 +155,8 @@ fn check_roles(parts: &Parts, ids: &HashMap<&str, TokenId>, len: usize) -> Resul
 fn build(parts: &mut Parts) -> Result<tokenizers::Tokenizer, TokenizerFault> {
     let broken = |e: tokenizers::Error| TokenizerFault::Broken(brief(&e.to_string()));
     let vocab: Vocab = std::mem::take(&mut parts.vocab).into_iter().collect();
-    let mut bpe = BPE::builder()
-        .vocab_and_merges(vocab, std::mem::take(&mut parts.merges))
-        .ignore_merges(parts.ignore_merges);
+    let mut bpe =
+        BPE::builder().vocab_and_merges(vocab, std::mem::take(&mut parts.merges)).ignore_merges(parts.ignore_merges);
     if let Some(unk) = parts.bpe_unk.take() {
         bpe = bpe.unk_token(unk);
     }

@@ -190,7 +190,12 @@ impl ChatTemplate {
     }
 }
 
-fn run(mut env: Environment<'static>, context: serde_json::Value, date: Date, fuel: u64) -> Result<String, TemplateError> {
+fn run(
+    mut env: Environment<'static>,
+    context: serde_json::Value,
+    date: Date,
+    fuel: u64,
+) -> Result<String, TemplateError> {
     env.set_fuel(Some(fuel));
     env.add_function("strftime_now", move |format: &str| {
         jiff::fmt::strtime::format(format, date.to_datetime(Time::midnight())).map_err(|e| refusal(e.to_string()))

@@ -100,7 +100,11 @@ fn tojson_is_pythons() {
     let chat = Chat { controls: Some(controls), ..chat(vec![user("hi")]) };
     check("{{ controls | tojson }}", &chat, r#"{"b": [1, 2.5, true, null], "a": {"é<&'": "x"}, "e": []}"#);
     check("{{ controls.b | tojson(indent=4) }}", &chat, "[\n    1,\n    2.5,\n    true,\n    null\n]");
-    check("{{ controls | tojson(sort_keys=true, separators=(',', ':')) }}", &chat, r#"{"a":{"é<&'":"x"},"b":[1,2.5,true,null],"e":[]}"#);
+    check(
+        "{{ controls | tojson(sort_keys=true, separators=(',', ':')) }}",
+        &chat,
+        r#"{"a":{"é<&'":"x"},"b":[1,2.5,true,null],"e":[]}"#,
+    );
 }
 
 #[test]
@@ -181,7 +185,10 @@ fn a_hostile_template_ends_with_an_error() {
     let twins = "{% set n = namespace(x=['x'], y=['x']) %}\
         {% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}{{ n.x == n.y }}";
     check_refused(twins, "within 1.5s");
-    check_refused("{% for i in range(90) %}{% for j in range(900) %}{{ messages[0].content * 90 }}{% endfor %}{% endfor %}", "");
+    check_refused(
+        "{% for i in range(90) %}{% for j in range(900) %}{{ messages[0].content * 90 }}{% endfor %}{% endfor %}",
+        "",
+    );
 }
 
 #[test]

@@ -61,6 +61,9 @@ mod tests {
     fn results_come_back_and_endless_work_is_left_behind() {
         assert_eq!(on_deep_stack(Duration::from_secs(5), || 7), Ok(7));
         let short = Duration::from_millis(60);
-        assert_eq!(on_deep_stack(short, || thread::sleep(Duration::from_secs(3))), Err(DeepStackFault::TimedOut(short)));
+        assert_eq!(
+            on_deep_stack(short, || thread::sleep(Duration::from_secs(3))),
+            Err(DeepStackFault::TimedOut(short))
+        );
     }
 }

@@ -50,7 +50,9 @@ impl Tokenizer {
         assemble(Parts {
             vocab: fields.tokens.iter().cloned().zip(0..).collect(),
             merges: fields.merges.iter().enumerate().map(split_merge).collect::<Result<_, _>>()?,
-            added: with_types(fields, &[UNKNOWN, CONTROL, USER_DEFINED]).map(|(id, kind)| added(fields, id, kind)).collect(),
+            added: with_types(fields, &[UNKNOWN, CONTROL, USER_DEFINED])
+                .map(|(id, kind)| added(fields, id, kind))
+                .collect(),
             unused: with_types(fields, &[UNUSED]).map(|(id, _)| id).collect(),
             normalizer: None,
             pre_tokenizer: pre_tokenizer(&fields.pre)?,
@@ -242,7 +244,10 @@ pub(in crate::inference) mod tests {
 
     #[test]
     fn faults_name_the_thing_and_the_fact() {
-        check_fault(|f| f.model = "llama".into(), "the tokenizer model \"llama\" is not supported; \"gpt2\" (byte-level BPE) is");
+        check_fault(
+            |f| f.model = "llama".into(),
+            "the tokenizer model \"llama\" is not supported; \"gpt2\" (byte-level BPE) is",
+        );
         check_fault(
             |f| f.pre = "qwen2".into(),
             "the pre-tokenizer \"qwen2\" is not known, and guessing it would give wrong tokens",

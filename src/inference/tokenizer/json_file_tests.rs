@@ -98,13 +98,17 @@ fn a_role_that_names_no_token_is_refused_with_the_files_name() {
     let (folder, path) = written(&small_json().to_string());
     std::fs::write(folder.path().join("tokenizer_config.json"), r#"{"eos_token": "<eos>"}"#).unwrap();
     let error = Tokenizer::from_json_file(&path).unwrap_err().to_string();
-    assert!(error.ends_with("tokenizer_config.json: the end-of-text token \"<eos>\" is not in the vocabulary"), "{error}");
+    assert!(
+        error.ends_with("tokenizer_config.json: the end-of-text token \"<eos>\" is not in the vocabulary"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_template_processor_names_the_start_of_a_raw_prompt() {
     let mut json = small_json();
-    json["post_processor"] = json!({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}]});
+    json["post_processor"] =
+        json!({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "<|im_start|>", "type_id": 0}}]});
     let tokenizer = load(&json).unwrap();
     assert_eq!(tokenizer.raw_prompt_start(), Some(1));
     assert!(!tokenizer.encode_text("a").contains(&1));
@@ -124,7 +128,11 @@ fn broken_and_hostile_files_are_refused_by_name() {
     check_change_refused("/model/vocab", json!({"a": -1}), "without ids");
     check_change_refused("/model/vocab/Ġ", json!(7), "are both token 7");
     check_change_refused("/model/merges", json!(["a b c"]), "merge 0 (\"a b c\") is not two texts");
-    check_change_refused("/model/merges", json!([["aaaaaaaaaaaaaaaaaaaaa", "b"]]), "begins with a text that is no token");
+    check_change_refused(
+        "/model/merges",
+        json!([["aaaaaaaaaaaaaaaaaaaaa", "b"]]),
+        "begins with a text that is no token",
+    );
     check_change_refused("/decoder", json!(null), "not byte-level");
     check_change_refused("/pre_tokenizer", json!(null), "no byte-level pre-tokenizer");
     check_change_refused("/pre_tokenizer", json!({"type": "Metaspace"}), "the pre-tokenizer \"Metaspace\"");

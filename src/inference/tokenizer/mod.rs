@@ -32,3 +32,19 @@ pub use gguf::GgufTokenizerFields;
 pub use rendered::Rendered;
 pub use text_decoder::TextDecoder;
 pub use vocabulary::{SpecialToken, Tokenizer};
+
+/// A small real vocabulary for the tests of this floor.
+#[cfg(test)]
+pub(in crate::inference) mod tests_support {
+    pub(in crate::inference) use super::gguf::tests::small_tokenizer;
+
+    /// The real one in the folder that `QUARRY_TEST_TOKENIZER_DIR` names (see `reference_tests`), or says it is not there.
+    pub(in crate::inference) fn real_tokenizer() -> Option<super::Tokenizer> {
+        let Some(folder) = std::env::var_os("QUARRY_TEST_TOKENIZER_DIR").map(std::path::PathBuf::from) else {
+            eprintln!("SKIPPED: QUARRY_TEST_TOKENIZER_DIR names no folder with a real tokenizer");
+            return None;
+        };
+        let fields = std::fs::read(folder.join("fields.json")).unwrap();
+        Some(super::Tokenizer::from_gguf(&serde_json::from_slice(&fields).unwrap()).unwrap())
+    }
+}

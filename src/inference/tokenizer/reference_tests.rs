@@ -43,10 +43,11 @@ fn both_sources_of_the_starters_tokenizer_equal_the_reference() {
 
     let (mut num_texts, mut differences) = (0, Vec::new());
     for (source, tokenizer) in [("gguf", &from_gguf), ("json", &from_json)] {
-        let files = text_ids.iter().map(|(name, ids)| {
-            (name.clone(), std::fs::read_to_string(folder.join("texts").join(name)).unwrap(), ids)
-        });
-        let lines = lines.iter().zip(&line_ids).enumerate().map(|(n, (line, ids))| (format!("line {n}"), line.clone(), ids));
+        let files = text_ids
+            .iter()
+            .map(|(name, ids)| (name.clone(), std::fs::read_to_string(folder.join("texts").join(name)).unwrap(), ids));
+        let lines =
+            lines.iter().zip(&line_ids).enumerate().map(|(n, (line, ids))| (format!("line {n}"), line.clone(), ids));
         for (name, text, expected) in files.chain(lines) {
             num_texts += 1;
             if !check_text(tokenizer, &text, expected) {

@@ -12,7 +12,8 @@ const INDENT_MAX: usize = 64;
 /// The filter. `indent`, `separators` and `sort_keys` are Python's; `ensure_ascii` may only be false, its default
 /// in chat templates.
 pub(super) fn tojson(state: &State, value: &Value, kwargs: Kwargs) -> Result<Value, Error> {
-    let mut writer = Writer { state, out: String::new(), indent: None, item: ", ".into(), key: ": ".into(), sort: false };
+    let mut writer =
+        Writer { state, out: String::new(), indent: None, item: ", ".into(), key: ": ".into(), sort: false };
     if kwargs.get::<Option<bool>>("ensure_ascii")? == Some(true) {
         return Err(fault("tojson(ensure_ascii=true) is not supported"));
     }

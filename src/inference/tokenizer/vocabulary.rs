@@ -29,16 +29,8 @@ pub struct SpecialToken {
 }
 
 /// What chat models end a turn or a text with. A model's own end-of-text token comes on top.
-const END_TEXTS: [&str; 8] = [
-    "<|end_of_text|>",
-    "<|endoftext|>",
-    "<|im_end|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<end_of_turn>",
-    "</s>",
-];
+const END_TEXTS: [&str; 8] =
+    ["<|end_of_text|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>", "</s>"];
 
 impl Tokenizer {
     pub(super) fn new(
