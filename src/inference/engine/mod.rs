@@ -6,8 +6,8 @@ mod core;
 mod load;
 mod local;
 mod request;
-mod scheduler;
-mod sequence;
+mod scripted;
+mod scripted_tokens;
 
 pub use core::{Core, Metrics};
 pub use load::{Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, card_digest, load_core, load_engine};
@@ -16,5 +16,4 @@ pub use request::{
     CancelToken, Chat, ChatDocument, Completion, Constraint, FinishReason, GenerateError, GenerateRequest, Generator,
     Message, ModelCard, Prompt, Role, ScoreRequest, Usage,
 };
-pub use scheduler::Limits;
-pub use sequence::{Decoding, Goal, TokenRequest, TokenResult};
+pub use scripted::{ScriptError, Scripted};
