@@ -44,9 +44,8 @@ impl CallCache {
     /// Opens the cache in `folder`. Where it cannot be written, answers are still read from it, and the error says why.
     pub fn open(folder: &Path) -> (Self, Option<io::Error>) {
         let folder = folder.join("v1");
-        let probe = folder.join(format!("probe-{}", std::process::id()));
-        let error = fs::create_dir_all(&folder).and_then(|()| fs::write(&probe, b"")).err();
-        let _ = fs::remove_file(&probe);
+        let probe = || fs::create_dir_all(&folder).and_then(|()| tempfile::NamedTempFile::new_in(&folder));
+        let error = probe().err();
         let cache = Self {
             folder,
             parts: AtomicU64::new(0),

@@ -168,9 +168,7 @@ fn make_writable(folder: &Path, inner: Option<&str>, disk: &Disk) -> Result<Path
             return Err(io::Error::other(format!("{} is a link", home.display())));
         }
         disk.create_folder(&home.join(PARTS))?;
-        let probe = folder.join(format!("{STATE_FOLDER}-probe-{}", std::process::id()));
-        fs::write(&probe, b"")?;
-        fs::remove_file(&probe)?;
+        tempfile::NamedTempFile::new_in(&folder)?; // gone again at once
         Ok(folder)
     };
     prove().map_err(not_writable(folder))

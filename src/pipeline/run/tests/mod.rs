@@ -173,7 +173,7 @@ impl DocumentReader for PlainReader {
 
 /// A folder with inputs in `in/` and a pipeline over them.
 pub struct Stage {
-    pub folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     pub plan: Plan,
     pub models: Shouters,
 }
@@ -207,7 +207,7 @@ impl Stage {
     pub fn new(num: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let stage = Self::over(folder.path());
-        let stage = Self { folder, ..stage };
+        let stage = Self { _folder: folder, ..stage };
         (0..num).for_each(|n| stage.write(&format!("{n:02}.txt"), &format!("one {n}\ntwo {n}\nthree {n}\n")));
         stage
     }
@@ -254,7 +254,7 @@ impl Stage {
             },
             folder,
         };
-        Self { folder: tempfile::tempdir().unwrap(), plan, models: Shouters::default() }
+        Self { _folder: tempfile::tempdir().unwrap(), plan, models: Shouters::default() }
     }
 
     pub fn write(&self, name: &str, text: &str) {
