@@ -105,7 +105,9 @@ mod tests {
         let scope = evaluator.bind(&json!({ "doc": {} }));
         assert!(scope.evaluate("doc.stm").unwrap_err().contains("doc.stm"));
         assert!(scope.render("{{ doc.stm }}").is_err());
-        assert!(scope.render("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}").is_err());
+        assert!(
+            scope.render("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}").is_err()
+        );
     }
 
     #[test]

@@ -217,7 +217,9 @@ fn too_many_failures_end_the_run_and_what_is_finished_counts() {
     let mut stage = Stage::new(20);
     stage.plan.run.in_flight = 1;
     stage.plan.run.max_failed = MaxFailed::Share(0.1);
-    let body = |cx: &StepContext<'_>| if cx.document.stem().as_str() < "05" { fails(Reason::SchemaNotMet) } else { gives(json!(1)) };
+    let body = |cx: &StepContext<'_>| {
+        if cx.document.stem().as_str() < "05" { fails(Reason::SchemaNotMet) } else { gives(json!(1)) }
+    };
     stage.plan.steps = vec![step("odd", &PLAIN, does(body))];
     stage.plan.outputs.clear();
     let report = stage.run();
@@ -340,7 +342,8 @@ fn twins_get_a_page_each_and_keep_it() {
 #[test]
 fn hostile_names_stay_inside_the_folder() {
     let mut stage = Stage::new(0);
-    for (n, title) in ["../../x", "/etc/passwd", "a/../../b", "CON", ".", "", "-rf", "e\u{301}", "é"].iter().enumerate() {
+    for (n, title) in ["../../x", "/etc/passwd", "a/../../b", "CON", ".", "", "-rf", "e\u{301}", "é"].iter().enumerate()
+    {
         stage.write(&format!("{n}.txt"), title);
     }
     stage.plan.outputs.truncate(1);

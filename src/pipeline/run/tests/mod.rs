@@ -236,7 +236,12 @@ impl Stage {
                     OutputFormat::Markdown,
                     OutputContent::Text("steps.echo".into()),
                 ),
-                output("record", "{{ params.out }}/all.jsonl", OutputFormat::Jsonl, records(&fields, Some("doc.path"), None)),
+                output(
+                    "record",
+                    "{{ params.out }}/all.jsonl",
+                    OutputFormat::Jsonl,
+                    records(&fields, Some("doc.path"), None),
+                ),
                 output(
                     "lines",
                     "{{ params.out }}/lines.csv",
@@ -314,7 +319,10 @@ fn collect(folder: &Path, files: &mut BTreeMap<String, String>) {
         if path.is_dir() {
             collect(&path, files);
         } else {
-            files.insert(path.display().to_string().rsplit("/out/").next().unwrap().to_owned(), fs::read_to_string(&path).unwrap());
+            files.insert(
+                path.display().to_string().rsplit("/out/").next().unwrap().to_owned(),
+                fs::read_to_string(&path).unwrap(),
+            );
         }
     }
 }
