@@ -64,14 +64,14 @@ impl Scope<'_> {
 
     /// Returns a template with its placeholders filled in. The error is one line.
     pub fn render(&self, template: &str) -> Result<String, String> {
-        let names = Name::from_iter(self.names.clone());
+        let names = Name::from(self.names.clone());
         self.environment.render_str(template, names).map_err(|e| format!("`{template}`: {}", one_line(&e)))
     }
 
     fn run(&self, expression: &str) -> Result<Name, String> {
         let named = |e: &minijinja::Error| format!("`{expression}`: {}", one_line(e));
         let compiled = self.environment.compile_expression_owned(expression).map_err(|e| named(&e))?;
-        let value = compiled.eval(Name::from_iter(self.names.clone())).map_err(|e| named(&e))?;
+        let value = compiled.eval(Name::from(self.names.clone())).map_err(|e| named(&e))?;
         if value.is_undefined() {
             return Err(format!("`{expression}`: there is nothing of that name"));
         }
@@ -105,7 +105,9 @@ mod tests {
         let scope = evaluator.bind(&json!({ "doc": {} }));
         assert!(scope.evaluate("doc.stm").unwrap_err().contains("doc.stm"));
         assert!(scope.render("{{ doc.stm }}").is_err());
-        assert!(scope.render("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}").is_err());
+        assert!(
+            scope.render("{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}").is_err()
+        );
     }
 
     #[test]

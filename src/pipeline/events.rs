@@ -20,13 +20,23 @@ impl Observer for Unwatched {
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The inputs are listed and compared with the journal; nothing has been read yet.
-    Started { inputs: usize, to_do: usize },
+    Started {
+        inputs: usize,
+        to_do: usize,
+    },
     Model(ModelEvent<'a>),
-    Document { document: &'a str, event: DocumentEvent<'a> },
+    Document {
+        document: &'a str,
+        event: DocumentEvent<'a>,
+    },
     /// The model has answered some calls: (prompt, of these cached, completion) tokens.
     Tokens(Usage),
     /// How far the run is; `left` as soon as there is something to reckon it from.
-    Progress { done: usize, to_do: usize, left: Option<Duration> },
+    Progress {
+        done: usize,
+        to_do: usize,
+        left: Option<Duration>,
+    },
     /// Worth a line while the run goes on.
     Note(&'a str),
     Finished(&'a RunReport),
@@ -35,12 +45,27 @@ pub enum Event<'a> {
 /// Getting hold of a model: told by whoever makes the [`ModelSource`](super::model::ModelSource).
 #[derive(Debug)]
 pub enum ModelEvent<'a> {
-    Resolving { name: &'a str },
-    Downloading { file: &'a str, bytes: u64, of: Option<u64> },
+    Resolving {
+        name: &'a str,
+    },
+    Downloading {
+        file: &'a str,
+        bytes: u64,
+        of: Option<u64>,
+    },
     /// A model asked for first cannot be had, and a later one of the list takes its place.
-    FallingBack { from: &'a str, to: &'a str, because: &'a str },
-    Loading { name: &'a str },
-    Loaded { name: &'a str, seconds: f64 },
+    FallingBack {
+        from: &'a str,
+        to: &'a str,
+        because: &'a str,
+    },
+    Loading {
+        name: &'a str,
+    },
+    Loaded {
+        name: &'a str,
+        seconds: f64,
+    },
 }
 
 #[derive(Debug)]

@@ -39,13 +39,8 @@ pub enum ListError {
 /// Lists the files of all sources. A source that matches nothing is an error; one of its patterns alone is a note.
 ///
 /// `*` does not cross folders, `**` does. Names beginning with a dot are matched only by patterns that write the dot.
-/// Links are followed, but for those that lead back up; devices, FIFOs and sockets are passed over. Files that
-/// `is_output` says this pipeline has written are passed over too.
-pub fn list(
-    sources: &[SourcePlan],
-    base: &Path,
-    is_output: &dyn Fn(&Path) -> bool,
-) -> Result<Listing, ListError> {
+/// Links are followed, but for those that lead back up; devices, FIFOs and sockets are passed over.
+pub fn list(sources: &[SourcePlan], base: &Path) -> Result<Listing, ListError> {
     let mut listing = Listing::default();
     let mut seen = Seen::default();
     for (index, source) in sources.iter().enumerate() {
@@ -80,14 +75,24 @@ pub fn list(
                 continue;
             }
             let document = shown(&file.path, base);
-            if is_output(&file.path) {
-                listing.notes.push(format!("{document} is an output of this pipeline and is not read"));
-                continue;
-            }
             listing.inputs.push(Input { source: index, path: file.path, document, unreadable: file.unreadable });
         }
     }
     Ok(listing)
+}
+
+impl Listing {
+    /// Takes out the files that this pipeline has written itself.
+    pub fn leave_out(&mut self, written: &HashSet<PathBuf>) {
+        let (notes, inputs) = (&mut self.notes, &mut self.inputs);
+        inputs.retain(|input| {
+            let is_output = written.contains(&input.path);
+            if is_output {
+                notes.push(format!("{} is an output of this pipeline and is not read", input.document));
+            }
+            !is_output
+        });
+    }
 }
 
 struct Found {
@@ -242,7 +247,7 @@ mod tests {
     }
 
     fn listed(folder: &Path, patterns: &[&str], ignore: &[&str]) -> (Vec<String>, Vec<String>) {
-        let listing = list(&[source(folder, patterns, ignore)], folder, &|_| false).unwrap();
+        let listing = list(&[source(folder, patterns, ignore)], folder).unwrap();
         (listing.inputs.into_iter().map(|i| i.document).collect(), listing.notes)
     }
 
@@ -268,9 +273,9 @@ mod tests {
     #[test]
     fn a_source_that_matches_nothing_names_its_pattern() {
         let folder = tree(&["a.txt"]);
-        let error = list(&[source(folder.path(), &["*.vtt"], &[])], folder.path(), &|_| false).unwrap_err();
+        let error = list(&[source(folder.path(), &["*.vtt"], &[])], folder.path()).unwrap_err();
         assert!(error.to_string().contains("*.vtt") && error.to_string().contains("\"s\""), "{error}");
-        let error = list(&[source(folder.path(), &["*.txt"], &["*.txt"])], folder.path(), &|_| false).unwrap_err();
+        let error = list(&[source(folder.path(), &["*.txt"], &["*.txt"])], folder.path()).unwrap_err();
         assert!(error.to_string().contains("1 matched"), "{error}");
         assert!(listed(folder.path(), &["*.txt", "*.vtt"], &[]).1[0].contains("*.vtt"));
     }
@@ -285,10 +290,9 @@ mod tests {
         symlink(inside.join("a.txt"), inside.join("z.txt")).unwrap();
         symlink("/dev/null", inside.join("null.txt")).unwrap();
         symlink("nowhere", inside.join("gone.txt")).unwrap();
-        let listing = list(&[source(folder.path(), &["in/**/*.txt"], &[])], folder.path(), &|_| false).unwrap();
+        let listing = list(&[source(folder.path(), &["in/**/*.txt"], &[])], folder.path()).unwrap();
         let names: Vec<_> = listing.inputs.iter().map(|i| (i.document.as_str(), i.unreadable.is_some())).collect();
-        let expected =
-            [("in/a.txt", false), ("in/gone.txt", true), ("in/other/c.txt", false), ("in/sub/b.txt", false)];
+        let expected = [("in/a.txt", false), ("in/gone.txt", true), ("in/other/c.txt", false), ("in/sub/b.txt", false)];
         assert_eq!(names, expected);
         for part in ["sub/loop", "in/root", "null.txt"] {
             assert!(listing.notes.iter().any(|n| n.contains(part)), "{part}: {:?}", listing.notes);
@@ -298,8 +302,8 @@ mod tests {
     #[test]
     fn outputs_of_the_pipeline_are_no_inputs() {
         let folder = tree(&["a.md", "out/a.md"]);
-        let out = folder.path().join("out/a.md");
-        let listing = list(&[source(folder.path(), &["**/*.md"], &[])], folder.path(), &|p| p == out).unwrap();
+        let mut listing = list(&[source(folder.path(), &["**/*.md"], &[])], folder.path()).unwrap();
+        listing.leave_out(&HashSet::from([folder.path().join("out/a.md")]));
         assert_eq!(listing.inputs.len(), 1);
         assert!(listing.notes[0].contains("out/a.md"));
     }

@@ -68,7 +68,8 @@ impl Places {
                 let path = table_path(&target.root, path, disk)?;
                 target.kind = TargetKind::Table { path: path.clone() };
                 if let Some(twin) = targets.iter().position(|t: &Target| t.kind == target.kind) {
-                    let detail = format!("{} is also written by output \"{}\"", path.display(), plan.outputs[twin].name);
+                    let detail =
+                        format!("{} is also written by output \"{}\"", path.display(), plan.outputs[twin].name);
                     return Err(PlaceError::Path { output: output.name.clone(), detail });
                 }
             }
@@ -80,7 +81,8 @@ impl Places {
             (None, None) => plan.folder.join(STATE_FOLDER).join(safe_name(&plan.name)),
         };
         let state = make_writable(&state, None, disk)?;
-        let mut homes: Vec<PathBuf> = targets.iter().map(|t| t.root.join(STATE_FOLDER)).chain([state.clone()]).collect();
+        let mut homes: Vec<PathBuf> =
+            targets.iter().map(|t| t.root.join(STATE_FOLDER)).chain([state.clone()]).collect();
         homes.sort();
         homes.dedup();
         let locks = homes.iter().map(|home| lock(home)).collect::<Result<_, _>>()?;
@@ -168,9 +170,7 @@ fn make_writable(folder: &Path, inner: Option<&str>, disk: &Disk) -> Result<Path
             return Err(io::Error::other(format!("{} is a link", home.display())));
         }
         disk.create_folder(&home.join(PARTS))?;
-        let probe = folder.join(format!("{STATE_FOLDER}-probe-{}", std::process::id()));
-        fs::write(&probe, b"")?;
-        fs::remove_file(&probe)?;
+        tempfile::NamedTempFile::new_in(&folder)?; // gone again at once
         Ok(folder)
     };
     prove().map_err(not_writable(folder))

@@ -40,9 +40,14 @@ pub struct RunReport {
 pub enum Outcome {
     Finished,
     /// More documents failed than `max_failed` allows.
-    TooManyFailed { failed: usize, allowed: usize },
+    TooManyFailed {
+        failed: usize,
+        allowed: usize,
+    },
     /// A step with `on_error: stop` failed.
-    Stopped { document: String },
+    Stopped {
+        document: String,
+    },
     /// Cancelled from outside; what was finished is kept, and the next run goes on from there.
     Interrupted,
 }

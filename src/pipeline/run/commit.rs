@@ -1,6 +1,6 @@
 //! What is done becomes lasting: pages, then the journal's line, then tables. The one place that holds the journal.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -58,9 +58,9 @@ impl Ledger {
 
     /// Adds a document's end to the journal, and brings the tables up to it when it is time.
     pub fn add(&mut self, job: &Job<'_>, entry: Entry) -> Result<(), RunError> {
-        self.journal.add(entry).map_err(|source| {
-            RunError::Resource { path: job.state_file("journal.jsonl"), source }
-        })?;
+        self.journal
+            .add(entry)
+            .map_err(|source| RunError::Resource { path: job.state_file("journal.jsonl"), source })?;
         if Instant::now() >= self.next_write {
             let start = Instant::now();
             self.write_tables(job)?;
@@ -107,17 +107,19 @@ impl Ledger {
             .journal
             .histories()
             .iter()
-            .filter(|(document, history)| !inputs.contains(document.as_str()) && history.good.iter().any(|e| has_output(&e)))
+            .filter(|(document, history)| {
+                !inputs.contains(document.as_str()) && history.good.iter().any(|e| has_output(&e))
+            })
             .map(|(document, _)| document.as_str())
             .collect();
         let mut notes = Vec::new();
         if !gone.is_empty() {
             notes.push(format!("{} documents are gone; their outputs are kept: {}", gone.len(), first_few(&gone)));
         }
-        let tables: HashMap<&str, ()> = self.tables.iter().flatten().map(|t| (t.shown(), ())).collect();
+        let tables: HashSet<&str> = self.tables.iter().flatten().map(Table::shown).collect();
         let is_old = |document: &&str| {
             let good = self.journal.get(document).and_then(|h| h.good.as_ref());
-            let in_table = |e: &&Entry| e.rows.iter().any(|r| !r.rows.is_empty() && tables.contains_key(r.path.as_str()));
+            let in_table = |e: &&Entry| e.rows.iter().any(|r| !r.rows.is_empty() && tables.contains(r.path.as_str()));
             good.filter(in_table).is_some_and(|e| e.pipeline != job.pipeline_hash)
         };
         let old: Vec<&str> = self.order.iter().map(String::as_str).filter(is_old).collect();
@@ -141,12 +143,11 @@ impl Ledger {
         }
         let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
         let (disk, folder) = (&job.env.disk, path.parent().unwrap_or(&job.plan.folder));
-        let written = disk.create_folder(folder).and_then(|()| {
-            match disk.replace(&job.places.parts(), &path, text.as_bytes()) {
+        let written =
+            disk.create_folder(folder).and_then(|()| match disk.replace(&job.places.parts(), &path, text.as_bytes()) {
                 Err(e) if e.kind() == io::ErrorKind::CrossesDevices => disk.replace(folder, &path, text.as_bytes()),
                 other => other,
-            }
-        });
+            });
         written.map_err(|source| RunError::Resource { path: path.clone(), source })?;
         Ok((!lines.is_empty()).then(|| shown(&path, &job.plan.folder)))
     }

@@ -24,7 +24,7 @@ use super::cache::{CACHE_BYTES_MAX, CachedGenerator, CallCache, Meter};
 use super::disk::{Disk, is_exhausted};
 use super::evaluate::Evaluator;
 use super::events::{Event, Observer};
-use super::inputs::{self, Input, ListError, Listing};
+use super::inputs::{self, Input, ListError};
 use super::journal::{History, Journal};
 use super::keys;
 use super::model::{LazyModel, ModelError, ModelIdentity, ModelSource};
@@ -173,6 +173,7 @@ impl Job<'_> {
 /// finished is on the disk, and the same call goes on from there.
 pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError> {
     let start = Instant::now();
+    let mut listing = inputs::list(&plan.sources, &plan.folder)?;
     let needs_model = plan.steps.iter().any(|s| s.kind.needs_model);
     let model = if needs_model { Some(env.model.identity()?) } else { None };
     let names = run_names(env, model);
@@ -183,23 +184,23 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     let state_fault = |source| RunError::Resource { path: places.state.clone(), source };
     let journal_path = places.state.join("journal.jsonl");
     let (journal, damage) = Journal::open(&journal_path, &places.parts(), &env.disk).map_err(state_fault)?;
-    let mut notes = Vec::new();
+    let mut notes = Notes { observer: env.observer, lines: Vec::new() };
     if damage.lines > 0 {
         let lines = damage.lines;
-        notes.push(format!("{}: {lines} damaged lines; what they told of is done again", journal_path.display()));
+        notes.say(format!("{}: {lines} damaged lines; what they told of is done again", journal_path.display()));
     }
-    let listing = list(plan, journal.histories())?;
-    notes.extend(listing.notes.iter().cloned());
+    listing.leave_out(&written(journal.histories(), &plan.folder));
+    listing.notes.drain(..).for_each(|note| notes.say(note));
     let selected = select(&listing.inputs, &env.options)?;
     if selected.len() < listing.inputs.len() {
-        notes.push(format!("{} of {} documents chosen", selected.len(), listing.inputs.len()));
+        notes.say(format!("{} of {} documents chosen", selected.len(), listing.inputs.len()));
     }
 
     let num_inputs = selected.len();
     let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &names, num_inputs };
     let (cache, unwritable) = CallCache::open(&env.cache_folder);
     if let Some(error) = unwritable {
-        notes.push(format!("cannot write the cache in {}: {error}; going on without it", env.cache_folder.display()));
+        notes.say(format!("cannot write the cache in {}: {error}; going on without it", env.cache_folder.display()));
     }
     let (cache, meter) = (Arc::new(cache), Arc::new(Meter::default()));
     let wrap = |inner| -> Arc<dyn crate::inference::engine::Generator + '_> {
@@ -207,17 +208,17 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     };
     let lazy = LazyModel::new(env.model, names.model.as_ref(), env.observer, wrap);
     let ledger = Ledger::open(&job, journal, &listing.inputs)?;
-    notes.iter().for_each(|note| env.observer.on(&Event::Note(note)));
 
     let (documents, outcome, mut ledger) = Crew::new(&job, &listing.inputs, &selected, ledger, &lazy).work()?;
     let filled = ledger.finish(&job)?;
-    notes.extend(ledger.notes(&job));
+    ledger.notes(&job).into_iter().for_each(|note| notes.say(note));
+    notes.lines.extend(cache.write_error()); // told when it happened
     let quarantine = ledger.write_quarantine(&job)?;
     ledger.compact().map_err(state_fault)?;
     if cache.calls().made > 0
         && let Err(error) = cache.evict(env.cache_bytes_max)
     {
-        notes.push(format!("cannot tidy the cache in {}: {error}", env.cache_folder.display()));
+        notes.say(format!("cannot tidy the cache in {}: {error}", env.cache_folder.display()));
     }
     let report = RunReport {
         schema_version: REPORT_SCHEMA_VERSION,
@@ -231,7 +232,7 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
         counts: Counts::of(&documents),
         outputs: outputs(&job, &ledger, &filled),
         documents,
-        notes,
+        notes: notes.lines,
         calls: cache.calls(),
         tokens: meter.usage(),
         seconds: Seconds {
@@ -249,6 +250,19 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     Ok(report)
 }
 
+/// Lines for the report, told as they come.
+struct Notes<'a> {
+    observer: &'a dyn Observer,
+    lines: Vec<String>,
+}
+
+impl Notes<'_> {
+    fn say(&mut self, line: String) {
+        self.observer.on(&Event::Note(&line));
+        self.lines.push(line);
+    }
+}
+
 fn run_names(env: &RunEnvironment<'_>, model: Option<ModelIdentity>) -> RunNames {
     let started = &env.started;
     RunNames {
@@ -259,11 +273,12 @@ fn run_names(env: &RunEnvironment<'_>, model: Option<ModelIdentity>) -> RunNames
     }
 }
 
-fn list(plan: &Plan, histories: &BTreeMap<String, History>) -> Result<Listing, ListError> {
-    let pages = histories.values().flat_map(|h| h.good.iter()).flat_map(|e| &e.pages).map(|p| p.path.as_str());
-    let tables = histories.values().flat_map(|h| h.good.iter()).flat_map(|e| &e.rows).map(|r| r.path.as_str());
-    let written: HashSet<PathBuf> = pages.chain(tables).map(|path| from_shown(path, &plan.folder)).collect();
-    inputs::list(&plan.sources, &plan.folder, &|path| written.contains(path))
+/// Returns every file that the journal says this pipeline has written.
+fn written(histories: &BTreeMap<String, History>, folder: &Path) -> HashSet<PathBuf> {
+    let entries = || histories.values().filter_map(|h| h.good.as_ref());
+    let pages = entries().flat_map(|e| &e.pages).map(|p| p.path.as_str());
+    let tables = entries().flat_map(|e| &e.rows).map(|r| r.path.as_str());
+    pages.chain(tables).map(|path| from_shown(path, folder)).collect()
 }
 
 /// Returns the indices of the inputs that a run is to look at.
@@ -296,7 +311,6 @@ fn outputs(job: &Job<'_>, ledger: &Ledger, filled: &[Option<super::sink::Filled>
     plan.outputs.iter().enumerate().map(report).collect()
 }
 
-/// Names for what a document's report says when the run did not get to it.
 fn not_reached(inputs: &[Input], index: usize) -> DocumentReport {
     DocumentReport::not_reached(inputs[index].document.clone())
 }

@@ -18,7 +18,10 @@ pub(super) enum Standing {
     /// Failed for a reason that trying again would not change.
     FailedBefore(Entry),
     Unreadable(StepError),
-    ToDo { sha256: String, bytes: u64 },
+    ToDo {
+        sha256: String,
+        bytes: u64,
+    },
 }
 
 /// Compares the inputs `selected` with the journal, several at once; results stand in their order.
@@ -29,9 +32,10 @@ pub(super) fn compare(job: &Job<'_>, inputs: &[Input], selected: &[usize], journ
     std::thread::scope(|scope| {
         for _ in 0..THREADS.min(selected.len()) {
             scope.spawn(|| {
-                while let Some(&index) = selected.get(next.fetch_add(1, Ordering::Relaxed)) {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(&index) = selected.get(at) else { break };
                     let standing = of(job, &inputs[index], journal);
-                    let at = selected.binary_search(&index).unwrap_or_else(|_| unreachable!("indices are sorted"));
                     found.lock().unwrap_or_else(|e| e.into_inner())[at] = Some(standing);
                 }
             });

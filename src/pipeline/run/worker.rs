@@ -58,7 +58,8 @@ impl<'a, 'm> Crew<'a, 'm> {
         model: &'a LazyModel<'m>,
     ) -> Self {
         let standings = standing::compare(job, inputs, selected, &ledger.journal);
-        let bytes = standings.iter().filter_map(|s| if let Standing::ToDo { bytes, .. } = s { Some(bytes) } else { None });
+        let bytes =
+            standings.iter().filter_map(|s| if let Standing::ToDo { bytes, .. } = s { Some(bytes) } else { None });
         let progress = Progress::new(bytes.clone().count(), bytes.sum());
         let registry = NameRegistry::new(inputs.len(), ledger.owned_names(job));
         let mut chosen = selected.iter().peekable();
@@ -391,8 +392,7 @@ impl<'a, 'm> Crew<'a, 'm> {
         let ledger = self.ledger.lock().unwrap_or_else(|e| e.into_inner());
         let before = ledger.journal.get(&input.document).and_then(|h| h.failed.as_ref());
         entry.attempts = before.map_or(0, |b| b.attempts) + 1;
-        entry.first_failed =
-            before.and_then(|b| b.first_failed.clone()).or_else(|| Some(self.job.run.started.clone()));
+        entry.first_failed = before.and_then(|b| b.first_failed.clone()).or_else(|| Some(self.job.run.started.clone()));
         entry.names = match paths {
             Some(paths) => paths.iter().map(|p| shown(p, &self.job.plan.folder)).collect(),
             None => before.map(|b| b.names.clone()).unwrap_or_default(),

@@ -30,7 +30,9 @@ pub fn safe_name(name: &str) -> String {
 
 fn is_risky(c: char) -> bool {
     let turns_direction = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || turns_direction || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '\u{2028}' | '\u{2029}')
+    c.is_control()
+        || turns_direction
+        || matches!(c, '/' | '\\' | ':' | '*' | '?' | '"' | '<' | '>' | '|' | '\u{2028}' | '\u{2029}')
 }
 
 /// Keeps the beginning and the extension, with a hash between: two long names that differ late stay different.
@@ -147,8 +149,30 @@ mod tests {
     fn hostile_names_become_one_harmless_name() {
         let long = "x".repeat(10_000);
         for name in [
-            "../../x", "/abs", "a/../../b", "a\0b", "CON", "con.md", "nul", ".", "..", "", " ", "-rf", "a.", "a. ", "$(x)",
-            "a\nb", "C:\\x", "..\\x", "\u{202e}dm.x", "e\u{301}", "🦀.md", ".quarry", "~x", &long,
+            "../../x",
+            "/abs",
+            "a/../../b",
+            "a\0b",
+            "CON",
+            "con.md",
+            "nul",
+            ".",
+            "..",
+            "",
+            " ",
+            "-rf",
+            "a.",
+            "a. ",
+            "$(x)",
+            "a\nb",
+            "C:\\x",
+            "..\\x",
+            "\u{202e}dm.x",
+            "e\u{301}",
+            "🦀.md",
+            ".quarry",
+            "~x",
+            &long,
         ] {
             let safe = safe_name(name);
             let components: Vec<_> = Path::new(&safe).components().collect();

@@ -35,7 +35,12 @@ impl Provenance {
                 line.push_str(&format!(" (fallback: {fallback})"));
             }
         }
-        line.push_str(&format!(" · pipeline {} {} · quarry {}", self.pipeline, short(&self.pipeline_hash), self.quarry));
+        line.push_str(&format!(
+            " · pipeline {} {} · quarry {}",
+            self.pipeline,
+            short(&self.pipeline_hash),
+            self.quarry
+        ));
         line
     }
 

@@ -223,7 +223,9 @@ fn rows_in(bytes: &[u8], format: OutputFormat) -> io::Result<Vec<String>> {
         return Ok(text.split('\n').filter(|l| !l.trim().is_empty()).map(str::to_owned).collect());
     }
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let lines = reader.records().map(|r| csv_line(r.map_err(io::Error::other)?.iter().map(str::to_owned)).map_err(io::Error::other));
+    let lines = reader
+        .records()
+        .map(|r| csv_line(r.map_err(io::Error::other)?.iter().map(str::to_owned)).map_err(io::Error::other));
     lines.collect()
 }
 
@@ -330,8 +332,12 @@ mod tests {
             let old = |d: &str| row(format, d, json!("old"), None).text;
             let stranger = if format == J { "{\"x\":1}" } else { "\"by, hand\",2" };
             let before = format!("{}\n{}\n{stranger}\n", old("a"), old("b"));
-            let (text, filled) =
-                check_table(format, &before, vec![history("a", vec![row(format, "a", json!("new"), None)])], &["a", "b"]);
+            let (text, filled) = check_table(
+                format,
+                &before,
+                vec![history("a", vec![row(format, "a", json!("new"), None)])],
+                &["a", "b"],
+            );
             let rows = text.lines().skip(usize::from(format == OutputFormat::Csv)).collect::<Vec<_>>();
             assert_eq!(rows, [row(format, "a", json!("new"), None).text, old("b"), stranger.to_owned()]);
             assert_eq!(filled.foreign, 1);

@@ -173,7 +173,7 @@ impl DocumentReader for PlainReader {
 
 /// A folder with inputs in `in/` and a pipeline over them.
 pub struct Stage {
-    pub folder: tempfile::TempDir,
+    _folder: tempfile::TempDir,
     pub plan: Plan,
     pub models: Shouters,
 }
@@ -207,7 +207,7 @@ impl Stage {
     pub fn new(num: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let stage = Self::over(folder.path());
-        let stage = Self { folder, ..stage };
+        let stage = Self { _folder: folder, ..stage };
         (0..num).for_each(|n| stage.write(&format!("{n:02}.txt"), &format!("one {n}\ntwo {n}\nthree {n}\n")));
         stage
     }
@@ -236,7 +236,12 @@ impl Stage {
                     OutputFormat::Markdown,
                     OutputContent::Text("steps.echo".into()),
                 ),
-                output("record", "{{ params.out }}/all.jsonl", OutputFormat::Jsonl, records(&fields, Some("doc.path"), None)),
+                output(
+                    "record",
+                    "{{ params.out }}/all.jsonl",
+                    OutputFormat::Jsonl,
+                    records(&fields, Some("doc.path"), None),
+                ),
                 output(
                     "lines",
                     "{{ params.out }}/lines.csv",
@@ -254,7 +259,7 @@ impl Stage {
             },
             folder,
         };
-        Self { folder: tempfile::tempdir().unwrap(), plan, models: Shouters::default() }
+        Self { _folder: tempfile::tempdir().unwrap(), plan, models: Shouters::default() }
     }
 
     pub fn write(&self, name: &str, text: &str) {
@@ -314,7 +319,10 @@ fn collect(folder: &Path, files: &mut BTreeMap<String, String>) {
         if path.is_dir() {
             collect(&path, files);
         } else {
-            files.insert(path.display().to_string().rsplit("/out/").next().unwrap().to_owned(), fs::read_to_string(&path).unwrap());
+            files.insert(
+                path.display().to_string().rsplit("/out/").next().unwrap().to_owned(),
+                fs::read_to_string(&path).unwrap(),
+            );
         }
     }
 }
