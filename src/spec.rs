@@ -39,12 +39,20 @@ pub enum ValueSpec {
     /// A path, relative to the pipeline file; must exist.
     File,
     Boolean,
-    Integer { min: i64, max: i64 },
-    Number { min: f64, max: f64 },
+    Integer {
+        min: i64,
+        max: i64,
+    },
+    Number {
+        min: f64,
+        max: f64,
+    },
     /// `20s`, `3m`, `1h30m`.
     Duration,
     /// An amount with a unit from the list: `200 words`, `2500 tokens`, `2 turns`.
-    Amount { units: &'static [&'static str] },
+    Amount {
+        units: &'static [&'static str],
+    },
     /// A share or a count: `10%` or `3`.
     ShareOrCount,
     /// One of these words.

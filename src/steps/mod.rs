@@ -17,12 +17,12 @@ pub mod schema;
 /// A verb, defined once: `check`, `explain`, help, the editor's schema and the docs all read this.
 pub struct StepKind {
     pub name: &'static str,
-    pub summary: &'static str,        // one line, third person
-    pub guide: &'static str,          // a few sentences of Markdown: when to use it, what it promises
+    pub summary: &'static str, // one line, third person
+    pub guide: &'static str,   // a few sentences of Markdown: when to use it, what it promises
     pub needs_model: bool,
-    pub keys: &'static [KeySpec],     // the verb's own keys, without id, use, per, when, over, on_error
-    pub outputs: &'static [Port],     // what stands under `steps.<id>`
-    pub example: &'static str,        // a step as written in a file; the suite checks it
+    pub keys: &'static [KeySpec], // the verb's own keys, without id, use, per, when, over, on_error
+    pub outputs: &'static [Port], // what stands under `steps.<id>`
+    pub example: &'static str,    // a step as written in a file; the suite checks it
     pub build: fn(&BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>>,
 }
 

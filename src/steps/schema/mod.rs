@@ -1,1 +1,1 @@
-//! To be furnished.
+//! JSON Schemas on their way to the grammar: written short, made of this document, bounded.
