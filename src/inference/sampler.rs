@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SamplingParams {
-    pub temperature: f32,         // 0 is greedy
-    pub top_k: usize,             // 0 is off
-    pub top_p: f32,               // 1 is off
-    pub min_p: f32,               // 0 is off
-    pub repetition_penalty: f32,  // 1 is off
+    pub temperature: f32, // 0 is greedy
+    pub top_k: usize,     // 0 is off
+    pub top_p: f32,       // 1 is off
+    pub min_p: f32,       // 0 is off
+    pub repetition_penalty: f32, // 1 is off
     pub repetition_window: usize, // tokens looked back on, prompt included
     pub seed: u64,
 }

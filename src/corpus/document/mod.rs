@@ -39,7 +39,7 @@ pub enum Format {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
-    pub number: u32,         // 1-based, as printed by a viewer
+    pub number: u32, // 1-based, as printed by a viewer
     pub range: Range<usize>, // bytes of `Document::text`
 }
 
