@@ -4,6 +4,8 @@
 //! the Friday of the following calendar week, weeks beginning on Monday. Words that allow two readings ("next week",
 //! "Wednesday or Thursday", 3/4) give no date: the words themselves stay in the record.
 
+use std::ops::Range;
+
 use jiff::ToSpan;
 use jiff::civil::{Date, Weekday};
 
@@ -11,22 +13,7 @@ use jiff::civil::{Date, Weekday};
 /// `None` when they name none, or when it is not sure which.
 pub fn resolve_date(words: &str, base: &str) -> Option<String> {
     let base: Date = base.get(..10)?.parse().ok()?;
-    let lower = words.to_lowercase();
-    let tokens: Vec<&str> = lower
-        .split(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | '!' | '?' | '(' | ')' | '"' | '“' | '”' | '„'))
-        .filter(|t| !t.is_empty())
-        .collect();
-    let mut found = Vec::new();
-    let mut at = 0;
-    while at < tokens.len() {
-        match date_at(&tokens, at, base) {
-            Some((date, used)) => {
-                found.push(date?);
-                at += used;
-            }
-            None => at += 1,
-        }
-    }
+    let mut found: Vec<Date> = find(words, base).into_iter().map(|(_, date)| date).collect::<Option<_>>()?;
     found.dedup();
     match found.as_slice() {
         [only] => Some(only.to_string()),
@@ -34,9 +21,108 @@ pub fn resolve_date(words: &str, base: &str) -> Option<String> {
     }
 }
 
+/// Returns where a text names days and times of day, in order: "next Friday", "before four", "this week".
+pub fn date_phrases(text: &str) -> Vec<Range<usize>> {
+    let any_day = Date::constant(2025, 3, 12);
+    find(text, any_day).into_iter().map(|(range, _)| range).collect()
+}
+
+/// A word of the text in lower case, without the punctuation around it, and where it stands.
+struct Token {
+    word: String,
+    range: Range<usize>,
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut start = None;
+    for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
+        let inside = c.is_alphanumeric() || matches!(c, '.' | '-' | '/' | ':' | '\'' | '’');
+        match (inside, start) {
+            (true, None) => start = Some(at),
+            (false, Some(from)) => {
+                let bare = text[from..at].trim_end_matches([':', '\'', '’', '-']);
+                // "28.3." keeps its period: it says that the number is a day.
+                let keeps = bare.starts_with(|c: char| c.is_ascii_digit());
+                let bare = if keeps { bare } else { bare.trim_end_matches('.') };
+                let word = bare.to_lowercase().replace('’', "'");
+                if !word.is_empty() {
+                    tokens.push(Token { word, range: from..from + bare.len() });
+                }
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    tokens
+}
+
+/// Finds what names a time, with the date where it is sure which day is meant.
+fn find(text: &str, base: Date) -> Vec<(Range<usize>, Option<Date>)> {
+    let tokens = tokens(text);
+    let words: Vec<&str> = tokens.iter().map(|t| t.word.as_str()).collect();
+    let mut found: Vec<(Range<usize>, Option<Date>)> = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let Some((date, used)) = date_at(&words, at, base).or_else(|| vague_at(&words, at).map(|used| (None, used))) else {
+            at += 1;
+            continue;
+        };
+        let before = |i: usize| at.checked_sub(i).map(|b| words[b]).unwrap_or_default();
+        // What belongs to the phrase on its left: "next", "before", "the day after".
+        let mut first = at;
+        if is_qualifier(before(1)) {
+            first = at - 1;
+        }
+        let end = tokens[at + used - 1].range.end;
+        let range = tokens[first].range.start..end;
+        // "Tuesday the twenty-first" is one phrase, and the number is the surer half of it.
+        match found.last_mut() {
+            Some((last, last_date)) if is_joint(&text[last.end.min(range.start)..range.start]) => {
+                last.end = end;
+                *last_date = if weekday_alone(&text[last.clone()]) || last_date.is_none() { date.or(*last_date) } else { *last_date };
+            }
+            _ => found.push((range, date)),
+        }
+        at += used;
+    }
+    for (range, _) in &mut found {
+        let trimmed = text[range.clone()].trim_end_matches('.').len();
+        // A German day number keeps its period inside the text but not at the end of a phrase.
+        range.end = range.start + trimmed;
+    }
+    found
+}
+
+/// Whether two dates with only this between them are one: nothing, "the", "den".
+fn is_joint(between: &str) -> bool {
+    let between = between.trim_matches([',', ' ']);
+    matches!(between, "" | "the" | "den" | "dem" | "der" | "at" | "um")
+}
+
+fn weekday_alone(phrase: &str) -> bool {
+    phrase.split([' ', ',']).next().is_some_and(|w| weekday(&w.to_lowercase()).is_some())
+}
+
+fn is_qualifier(word: &str) -> bool {
+    is_next(word) || matches!(word, "this" | "before" | "vor" | "diesen" | "diese" | "dieser" | "kommenden" | "coming" | "late" | "early" | "ende")
+}
+
+/// Times that are no sure day: "this week", "next month", "before four", "this afternoon", "heute abend" is a day.
+fn vague_at(words: &[&str], at: usize) -> Option<usize> {
+    let word = |i: usize| words.get(at + i).copied().unwrap_or_default();
+    let spans = ["week", "month", "quarter", "year", "weekend", "afternoon", "morning", "evening", "summer", "autumn", "woche", "monat", "quartal", "jahr", "wochenende"];
+    let leads = ["this", "next", "diese", "diesen", "dieses", "nächste", "nächsten", "nächstes", "am"];
+    if leads.contains(&word(0)) && spans.contains(&word(1)) {
+        return Some(2);
+    }
+    let hours = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "noon", "lunch"];
+    (matches!(word(0), "before" | "until") && hours.contains(&word(1))).then_some(2)
+}
+
 /// Returns the date that begins at a token and how many tokens it takes; an inner `None` says "a date, but which".
 fn date_at(tokens: &[&str], at: usize, base: Date) -> Option<(Option<Date>, usize)> {
-    let word = |i: usize| tokens.get(at + i).map(|t| t.trim_matches(['.', ':'])).unwrap_or_default();
+    let word = |i: usize| tokens.get(at + i).map(|t| t.trim_end_matches('.')).unwrap_or_default();
     let before = |i: usize| at.checked_sub(i).and_then(|b| tokens.get(b)).copied().unwrap_or_default();
     let first = word(0);
 
@@ -74,8 +160,25 @@ fn date_at(tokens: &[&str], at: usize, base: Date) -> Option<(Option<Date>, usiz
         let date = if said_next || week_after { in_next_week(base, day) } else { base.nth_weekday(1, day).ok() };
         return Some((date, if week_after { 3 } else { 1 }));
     }
-    month_and_day(&word, base)
+    if let Some(found) = month_and_day(&word, base) {
+        return Some(found);
+    }
+    // "the twenty-fourth": a day of this month or the next, if it is said to be one.
+    let led = matches!(before(1), "the" | "am" | "den" | "dem" | "der" | "zum");
+    let day = ordinal(first).filter(|_| led && !is_counted(word(1)))?;
+    let months = [base, base.last_of_month().tomorrow().ok()?];
+    let day_of = |month: Date| Date::new(month.year(), month.month(), day).ok();
+    Some((months.into_iter().filter_map(day_of).find(|d| *d >= base), 1))
 }
+
+/// Whether an ordinal before this word counts things: "the first lot", "the second person".
+fn is_counted(next: &str) -> bool {
+    !(next.is_empty() || weekday(next).is_some() || month(next).is_some() || SMALL_WORDS.contains(&next))
+}
+
+/// Words that may follow a day of the month: "by the twenty-fourth, so that …".
+const SMALL_WORDS: &[&str] = &["so", "and", "or", "then", "if", "that", "is", "at", "und", "oder", "dann", "also", "ist", "um", "live"];
+
 
 /// "14 march", "14th of march 2025", "march 14th", "14. märz".
 fn month_and_day<'a>(word: &dyn Fn(usize) -> &'a str, base: Date) -> Option<(Option<Date>, usize)> {
@@ -156,8 +259,40 @@ fn is_next(word: &str) -> bool {
 }
 
 fn day_number(word: &str) -> Option<i8> {
+    if let Some(day) = ordinal(word) {
+        return Some(day);
+    }
     let digits = ["st", "nd", "rd", "th"].iter().find_map(|e| word.strip_suffix(e)).unwrap_or(word);
     digits.parse().ok().filter(|d| (1..=31).contains(d))
+}
+
+/// A day of the month in words: "twenty-fourth", "siebenundzwanzigsten".
+fn ordinal(word: &str) -> Option<i8> {
+    const ENGLISH: [&str; 20] = [
+        "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+        "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+        "twentieth",
+    ];
+    const GERMAN: [&str; 20] = [
+        "erst", "zweit", "dritt", "viert", "fünft", "sechst", "siebt", "acht", "neunt", "zehnt", "elft", "zwölft",
+        "dreizehnt", "vierzehnt", "fünfzehnt", "sechzehnt", "siebzehnt", "achtzehnt", "neunzehnt", "zwanzigst",
+    ];
+    let place = |list: &[&str], word: &str| list.iter().position(|w| *w == word).map(|i| i as i8 + 1);
+    match word {
+        "thirtieth" => return Some(30),
+        "thirty-first" => return Some(31),
+        _ => {}
+    }
+    if let Some(day) = place(&ENGLISH, word).or_else(|| word.strip_prefix("twenty-").and_then(|w| place(&ENGLISH[..9], w)).map(|d| 20 + d)) {
+        return Some(day);
+    }
+    let stem = ["en", "er", "em", "es", "e"].iter().find_map(|e| word.strip_suffix(e))?;
+    const UNITS: [&str; 9] = ["ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"];
+    match stem {
+        "dreißigst" => Some(30),
+        "einunddreißigst" => Some(31),
+        _ => place(&GERMAN, stem).or_else(|| stem.strip_suffix("undzwanzigst").and_then(|u| place(&UNITS, u)).map(|d| 20 + d)),
+    }
 }
 
 fn weekday(word: &str) -> Option<Weekday> {
@@ -238,6 +373,28 @@ mod tests {
         check("am 28.3.", "2025-03-28");
         check("28.03.2026", "2026-03-28");
         check("2025-04-01", "2025-04-01");
+    }
+
+    #[test]
+    fn days_in_words_are_days() {
+        check("on Tuesday the twenty-fifth of March", "2025-03-25");
+        check("the twenty-fourth", "2025-03-24");
+        check("the fifth", "2025-04-05");
+        check("Donnerstag, den zweiten April", "2025-04-02");
+        check("am siebenundzwanzigsten April", "2025-04-27");
+        check("next Friday, so the twenty-first", "2025-03-21");
+        check("the second person", "");
+    }
+
+    #[test]
+    fn phrases_are_found_as_they_were_said() {
+        let found = |text: &str| date_phrases(text).into_iter().map(|r| text[r].to_owned()).collect::<Vec<_>>();
+        assert_eq!(found("I'll have the report ready by next Friday, so read it."), ["next Friday"]);
+        assert_eq!(found("I'll have it out before four, then we see."), ["before four"]);
+        assert_eq!(found("Tuesday the twenty-first, and then I'll sign."), ["Tuesday the twenty-first"]);
+        assert_eq!(found("Das baue ich bis Mittwoch ein."), ["Mittwoch"]);
+        assert_eq!(found("I'll order the tablet this week."), ["this week"]);
+        assert_eq!(found("No date in here at all, one moment."), Vec::<String>::new());
     }
 
     #[test]

@@ -8,6 +8,6 @@ mod names;
 mod templates;
 pub(crate) mod texts;
 
-pub use dates::resolve_date;
+pub use dates::{date_phrases, resolve_date};
 pub use names::document_names;
 pub use templates::{Expression, Template, TemplateFault, Templates};
