@@ -97,11 +97,12 @@ impl Ground {
         let ranges = sentences(answer);
         let count = ranges.len();
         for (i, range) in ranges.into_iter().enumerate() {
+            let is_finished = super::text::is_finished(&answer[range.clone()]);
             let sentence = tidy(&answer[range]);
             if sentence.is_empty() {
                 continue;
             }
-            let unfinished = cut && i + 1 == count && !super::text::is_finished(&sentence);
+            let unfinished = cut && i + 1 == count && !is_finished;
             let repeats = || kept.iter().any(|k| similarity(&k.text, &sentence) >= SAME);
             let verdict = if unfinished {
                 Err(Dropped::CutOff)
@@ -244,9 +245,9 @@ fn is_first_person(sentence: &str) -> bool {
     })
 }
 
-/// Whether six words in a row were taken over from the instruction.
+/// Whether five words in a row were taken over from the instruction.
 fn echoes(sentence: &str, instruction: &str) -> bool {
-    const RUN: usize = 6;
+    const RUN: usize = 5;
     let told = words(instruction);
     words(sentence).windows(RUN).any(|run| told.windows(RUN).any(|t| t == run))
 }

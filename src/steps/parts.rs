@@ -231,7 +231,7 @@ mod tests {
     #[test]
     fn a_document_without_turns_is_packed_by_paragraphs() {
         let document = plain("First line.\n\nSecond one here.\nThird.");
-        assert_eq!(check_all_there(&document, 5, 0).len(), 2);
+        assert_eq!(check_all_there(&document, 7, 0).len(), 2);
         assert_eq!(pack(&plain(" \n"), 5, 0, &count), []);
     }
 

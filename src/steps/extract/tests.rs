@@ -156,7 +156,7 @@ fn one_object_is_read_from_all_parts_and_disagreement_is_said() {
 #[test]
 fn faults_of_the_options_are_all_named_with_their_place() {
     let more = json!({
-        "many": { "task": "strng" }, "schema": { "a": "string" }, "verify": ["item.owner is is"],
+        "many": { "task": "strng" }, "schema": { "a": "string" }, "verify": ["item.owner =="],
     });
     let faults = fakes::build(&KIND, options(more)).err().unwrap();
     let paths: Vec<String> = faults.iter().map(|f| f.path.join(".")).collect();

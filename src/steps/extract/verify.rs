@@ -83,6 +83,7 @@ impl Verify {
                 let names = json!({
                     "text": with_text, "instruct": instruct, "item": says.join("; "),
                     "said": item.fields.get("said").and_then(Value::as_str),
+                    "speaker": item.turns.first().and_then(|&t| cx.document.turns[t].speaker.as_deref()),
                 });
                 let (scores, usage) = asker.score(&texts::render(&texts::SUPPORT, &names)?, &answers)?;
                 out.usage += usage;

@@ -158,7 +158,7 @@ mod tests {
             meeting(),
             "1:02:05|0:00:00|0:01:01",
         );
-        check("{{ 'T3' | timecode is none }} {{ [] | timecode is none }}", meeting(), "true true");
+        check("{{ 'T3' | timecode is none }} {{ [] | timecode is none }}", meeting(), "True True");
     }
 
     #[test]
@@ -186,6 +186,6 @@ mod tests {
     fn a_date_is_resolved_or_none() {
         let names = json!({ "base": "2025-03-12" }); // a Wednesday
         check("{{ 'by next Friday' | resolve_date(base) }}", names.clone(), "2025-03-21");
-        check("{{ 'soon' | resolve_date(base) is none }}", names, "true");
+        check("{{ 'soon' | resolve_date(base) is none }}", names, "True");
     }
 }

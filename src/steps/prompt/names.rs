@@ -1,5 +1,6 @@
 //! Values on their way into templates and back: `serde_json` outside, minijinja inside.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Serde, Value as Inner, ValueKind};
@@ -42,14 +43,19 @@ pub fn context(names: &Value) -> Inner {
     let Value::Object(root) = names else { return Inner::from(Serde(names)) };
     let entries = root.iter().map(|(key, value)| {
         let value = match value {
-            Value::Object(steps) if key == "steps" => Inner::from_iter(steps.iter().map(|(id, step)| {
+            Value::Object(steps) if key == "steps" => mapping(steps.iter().map(|(id, step)| {
                 (id.clone(), if step.is_null() { Inner::from_object(Absent) } else { Inner::from(Serde(step)) })
             })),
             other => Inner::from(Serde(other)),
         };
         (key.clone(), value)
     });
-    Inner::from_iter(entries)
+    mapping(entries)
+}
+
+/// Collecting pairs into a value directly would make a list of pairs.
+fn mapping(entries: impl Iterator<Item = (String, Inner)>) -> Inner {
+    Inner::from_object(entries.collect::<BTreeMap<String, Inner>>())
 }
 
 /// Returns a template's value as JSON. The error is one line.

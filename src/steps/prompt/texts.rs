@@ -34,10 +34,10 @@ prompt!(
     /// The opening of one sentence on what it all was about: `notes`, `language`.
     ABOUT, "about.md.j2");
 prompt!(
-    /// Items of one part as JSON: `text`, `instruct`, `examples`, `schema`, `many`, `given`.
+    /// Items of one part as JSON: `text`, `instruct`, `examples`, `fields`, `many`.
     EXTRACT, "extract.md.j2");
 prompt!(
-    /// One item about one candidate: `text`, `instruct`, `examples`, `schema`, `speaker`, `said`.
+    /// One item about one candidate: `text`, `instruct`, `examples`, `fields`, `speaker`, `said`.
     EXTRACT_ONE, "extract-one.md.j2");
 prompt!(
     /// A question to be answered yes or no: `text`, `instruct`, `said`, `speaker`, `item`.

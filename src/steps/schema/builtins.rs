@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn quotes_are_word_for_word_and_within_their_length() {
-        let long = format!("{} end.", "word ".repeat(100));
+        let long = format!("{}end.", "word ".repeat(100));
         let scope = Scope::of_document(&meeting(&[("A", &long)]));
         assert!(scope.quotes.len() > 1);
         for quote in &scope.quotes {

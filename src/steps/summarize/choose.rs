@@ -7,7 +7,7 @@ use crate::steps::grounding::{Grounded, SAME};
 use crate::steps::text::{content, similarity};
 
 /// What a note is worth more for being about something already known, such as a decision or a task.
-const GIVEN_BONUS: f64 = 0.6;
+const GIVEN_BONUS: f64 = 1.0;
 /// How much a note loses for saying again what a chosen one says.
 const REDUNDANCY: f64 = 0.8;
 /// How much a stretch of the document loses for each note already chosen from it.
