@@ -11,8 +11,24 @@ use crate::corpus::document::Document;
 use crate::inference::engine::{CancelToken, GenerateError, Generator, Usage};
 use crate::spec::KeySpec;
 
+mod classify;
+mod extract;
+mod generate;
+mod render;
+mod split;
+mod summarize;
+
+mod ask;
+mod grounding;
+mod options;
+mod parts;
+mod text;
+
 pub mod prompt;
 pub mod schema;
+
+#[cfg(test)]
+mod fakes;
 
 /// A verb, defined once: `check`, `explain`, help, the editor's schema and the docs all read this.
 pub struct StepKind {
@@ -176,4 +192,12 @@ impl From<GenerateError> for StepError {
 }
 
 /// Every verb. The order is the one in which a newcomer meets them.
-pub static STEP_KINDS: &[&StepKind] = &[];
+pub static STEP_KINDS: &[&StepKind] =
+    &[&summarize::KIND, &extract::KIND, &classify::KIND, &generate::KIND, &split::KIND, &render::KIND];
+
+/// Returns when the first of these turns that has a time began, as `0:03:12`.
+fn moment(document: &Document, turns: &[usize]) -> Option<String> {
+    let ms = turns.iter().find_map(|&i| document.turns.get(i)?.start_ms)?;
+    let s = ms / 1000;
+    Some(format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60))
+}

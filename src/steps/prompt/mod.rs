@@ -1,1 +1,13 @@
-//! To be furnished.
+//! Templates, expressions and filters: how names become text and how a prompt is worded.
+//! Read [`Templates`] first. Knows no model and no file: a document's text only ever comes in as a value,
+//! so `{{ 7*7 }}` in a transcript stays as it was said.
+
+mod dates;
+mod filters;
+mod names;
+mod templates;
+pub(crate) mod texts;
+
+pub use dates::{date_phrases, resolve_date};
+pub use names::document_names;
+pub use templates::{Expression, Template, TemplateFault, Templates};

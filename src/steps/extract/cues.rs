@@ -1,0 +1,431 @@
+//! Cue words: which sentences of a transcript may hold a task, a decision or an open question, and what the words
+//! themselves already settle. The lists are in `templates/cues/`, English and German.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use crate::corpus::document::Document;
+use crate::steps::prompt::date_phrases;
+use crate::steps::text::{content, is_stopword, sentences, squeeze, words};
+
+/// What makes a cue a candidate: a cue alone is 1, a day or a time in its sentence adds 1, a verb of work a half.
+const LEAST_STRENGTH: f64 = 1.5;
+/// Turns after a question or an offer in which an answer to it counts.
+const REPLY_TURNS: usize = 2;
+/// Turns within which "I'll have it by then" belongs to the task before it.
+const JOIN_TURNS: usize = 3;
+
+/// What is looked for.
+pub enum Topic {
+    Tasks,
+    Decisions,
+    Questions,
+    /// An author's own words.
+    Phrases(Cues),
+}
+
+/// A sentence that may hold an item, and what its words settle.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    pub turn: usize,          // index into `Document::turns`
+    pub evidence: Vec<usize>, // turns, ascending, `turn` among them
+    pub said: String,         // the sentence, word for word
+    /// What is left of it without the cue: "have the report ready by Friday".
+    pub core: String,
+    pub when: Option<String>, // the day or time it names, as said
+    /// Who may be meant: the speaker of "I'll", the one asked in "could you". Empty where the words do not say.
+    pub people: Vec<String>,
+    /// Whether it takes back something settled before.
+    pub reverses: bool,
+}
+
+/// The candidates of a document, and how many were left out because they were turned down.
+#[derive(Debug, Default)]
+pub struct Found {
+    pub candidates: Vec<Candidate>,
+    pub declined: Vec<usize>, // turns of what was offered or asked, and refused
+}
+
+/// Phrases by what they mean.
+#[derive(Clone, Debug, Default)]
+pub struct Cues {
+    own: Vec<Phrase>,
+    ask: Vec<Phrase>,
+    accept: Vec<Phrase>,
+    refuse: Vec<Phrase>,
+    not: Vec<Phrase>,
+    reverse: Vec<Phrase>,
+    work: BTreeSet<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Phrase {
+    at_start: bool,
+    words: Vec<String>, // `*` up to three words, `~e` a word with that ending
+}
+
+macro_rules! list {
+    ($name:ident, $file:literal) => {
+        static $name: LazyLock<Cues> = LazyLock::new(|| Cues::parse(include_str!(concat!("../../../templates/cues/", $file))));
+    };
+}
+list!(TASKS, "tasks.txt");
+list!(DECISIONS, "decisions.txt");
+list!(QUESTIONS, "questions.txt");
+
+impl Topic {
+    pub fn find(&self, document: &Document) -> Found {
+        match self {
+            Self::Tasks => tasks(&TASKS, document),
+            Self::Decisions => plain(&DECISIONS, document, false),
+            Self::Questions => plain(&QUESTIONS, document, true),
+            Self::Phrases(cues) => plain(cues, document, false),
+        }
+    }
+}
+
+impl Cues {
+    /// Makes cues of an author's own phrases.
+    pub fn of_phrases<'a>(phrases: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { own: phrases.into_iter().map(Phrase::parse).collect(), ..Self::default() }
+    }
+
+    fn parse(text: &str) -> Self {
+        let mut cues = Self::default();
+        let mut section = "";
+        for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.trim_end_matches(']');
+                continue;
+            }
+            match section {
+                "own" => cues.own.push(Phrase::parse(line)),
+                "ask" => cues.ask.push(Phrase::parse(line)),
+                "accept" => cues.accept.push(Phrase::parse(line)),
+                "refuse" => cues.refuse.push(Phrase::parse(line)),
+                "not" => cues.not.push(Phrase::parse(line)),
+                "reverse" => cues.reverse.push(Phrase::parse(line)),
+                "work" => cues.work.extend(line.split_whitespace().map(str::to_owned)),
+                other => panic!("a list of cues has no section [{other}]"),
+            }
+        }
+        cues
+    }
+
+    fn strength(&self, sentence: &str) -> f64 {
+        let dated = if date_phrases(sentence).is_empty() { 0.0 } else { 1.0 };
+        let works = words(sentence).iter().any(|w| self.work.contains(w));
+        1.0 + dated + if works { 0.5 } else { 0.0 }
+    }
+}
+
+impl Phrase {
+    fn parse(text: &str) -> Self {
+        let at_start = text.starts_with('^');
+        Self { at_start, words: text.trim_start_matches('^').to_lowercase().split_whitespace().map(str::to_owned).collect() }
+    }
+
+    /// Returns where in `said` the phrase ends, counted in words.
+    fn end_in(&self, said: &[String]) -> Option<usize> {
+        let starts = if self.at_start { 0..said.len().min(1) } else { 0..said.len() };
+        starts.into_iter().find_map(|from| Self::rest(&self.words, said, from))
+    }
+
+    fn rest(phrase: &[String], said: &[String], from: usize) -> Option<usize> {
+        let Some((first, rest)) = phrase.split_first() else { return Some(from) };
+        if first == "*" {
+            return (0..=3).find_map(|skip| Self::rest(rest, said, from + skip));
+        }
+        let word = said.get(from)?;
+        let fits = match first.strip_prefix('~') {
+            Some(ending) => word.ends_with(ending) && word.chars().count() > ending.chars().count() + 2,
+            None => word == first,
+        };
+        if fits { Self::rest(rest, said, from + 1) } else { None }
+    }
+}
+
+fn first_end(phrases: &[Phrase], said: &[String]) -> Option<usize> {
+    phrases.iter().filter_map(|p| p.end_in(said)).min()
+}
+
+fn any(phrases: &[Phrase], said: &[String]) -> bool {
+    phrases.iter().any(|p| p.end_in(said).is_some())
+}
+
+/// The sentences of a turn, each with its words.
+fn sentences_of(document: &Document, turn: usize) -> Vec<(String, Vec<String>)> {
+    let text = document.turn_text(&document.turns[turn]);
+    sentences(text).into_iter().map(|r| squeeze(&text[r])).map(|s| (words(&s), s)).map(|(w, s)| (s, w)).collect()
+}
+
+fn tasks(cues: &Cues, document: &Document) -> Found {
+    let mut found = Found::default();
+    for turn in 0..document.turns.len() {
+        let speaker = document.turns[turn].speaker.clone();
+        for (said, spoken) in sentences_of(document, turn) {
+            if any(&cues.not, &spoken) {
+                continue;
+            }
+            let own = first_end(&cues.own, &spoken);
+            let ask = first_end(&cues.ask, &spoken);
+            let Some(end) = own.or(ask) else { continue };
+            if cues.strength(&said) < LEAST_STRENGTH {
+                continue;
+            }
+            let reply = reply(cues, document, turn);
+            if reply == Reply::Refused {
+                found.declined.push(turn);
+                continue;
+            }
+            let people = match own {
+                Some(_) => speaker.iter().cloned().collect(),
+                None => asked(document, turn, &said),
+            };
+            // A request nobody answered is no task that someone took on.
+            if own.is_none() && reply != Reply::Accepted {
+                continue;
+            }
+            let mut evidence = vec![turn];
+            if own.is_none() {
+                evidence.extend(answering_turn(document, turn));
+            }
+            let candidate = Candidate {
+                turn,
+                evidence,
+                core: core_of(&said, end),
+                when: first_when(&said),
+                people,
+                reverses: false,
+                said,
+            };
+            join_or_push(document, &mut found.candidates, candidate);
+        }
+    }
+    found
+}
+
+/// A promise that names nothing ("I'll have it by Friday") belongs to the same person's task just before it.
+fn join_or_push(document: &Document, candidates: &mut Vec<Candidate>, candidate: Candidate) {
+    let says_what = content(&candidate.core).len() >= 3 || candidate.core.split(' ').count() >= 7;
+    let earlier = candidates
+        .iter_mut()
+        .rev()
+        .take_while(|c| candidate.turn - c.turn <= JOIN_TURNS)
+        .find(|c| c.people == candidate.people && !c.people.is_empty());
+    match earlier {
+        Some(earlier) if !says_what && earlier.turn != candidate.turn => {
+            earlier.evidence.push(candidate.turn);
+            earlier.evidence.dedup();
+            if earlier.when.is_none() {
+                earlier.when = candidate.when;
+            }
+        }
+        _ => {
+            debug_assert!(candidate.turn < document.turns.len());
+            candidates.push(candidate);
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reply {
+    Accepted,
+    Refused,
+    None,
+}
+
+/// What others said next.
+fn reply(cues: &Cues, document: &Document, turn: usize) -> Reply {
+    let by = &document.turns[turn].speaker;
+    for next in turn + 1..(turn + 1 + REPLY_TURNS).min(document.turns.len()) {
+        if &document.turns[next].speaker == by {
+            continue;
+        }
+        for (_, spoken) in sentences_of(document, next).into_iter().take(2) {
+            if any(&cues.refuse, &spoken) {
+                return Reply::Refused;
+            }
+            if any(&cues.accept, &spoken) {
+                return Reply::Accepted;
+            }
+        }
+    }
+    Reply::None
+}
+
+fn answering_turn(document: &Document, turn: usize) -> Option<usize> {
+    (turn + 1..(turn + 1 + REPLY_TURNS).min(document.turns.len()))
+        .find(|&next| document.turns[next].speaker != document.turns[turn].speaker)
+}
+
+/// Who is asked: a speaker named in the turn, else whoever answers.
+fn asked(document: &Document, turn: usize, said: &str) -> Vec<String> {
+    let own = document.turns[turn].speaker.as_deref();
+    let named = |text: &str| -> Vec<String> {
+        let spoken = words(text);
+        let is_named = |s: &&str| Some(*s) != own && words(s).first().is_some_and(|first| spoken.contains(first));
+        document.speakers().into_iter().filter(is_named).map(str::to_owned).collect()
+    };
+    let in_sentence = named(said);
+    match in_sentence.len() {
+        1 => in_sentence,
+        _ => answering_turn(document, turn).and_then(|i| document.turns[i].speaker.clone()).into_iter().collect(),
+    }
+}
+
+/// Sentences with a cue, for what needs no answer.
+fn plain(cues: &Cues, document: &Document, asks: bool) -> Found {
+    let mut found = Found::default();
+    for turn in 0..document.turns.len() {
+        let speaker = document.turns[turn].speaker.clone();
+        let sentences = sentences_of(document, turn);
+        for (at, (said, spoken)) in sentences.iter().enumerate() {
+            if any(&cues.not, spoken) || !any(&cues.own, spoken) {
+                continue;
+            }
+            let (mut evidence, mut quoted) = (vec![turn], said.clone());
+            if asks {
+                if let Some((asked_in, question)) = question_before(document, turn, said) {
+                    evidence.insert(0, asked_in);
+                    quoted = question;
+                }
+            } else if content(said).len() < 3 {
+                // "That's decided." says nothing by itself: what was decided stands before it.
+                if let Some((before_in, before)) = sentence_before(document, turn, &sentences[..at]) {
+                    evidence.insert(0, before_in);
+                    quoted = before;
+                }
+            }
+            evidence.dedup();
+            let reverses = any(&cues.reverse, spoken);
+            let candidate = Candidate {
+                turn,
+                evidence,
+                core: quoted.clone(),
+                when: first_when(&quoted),
+                people: speaker.iter().cloned().collect(),
+                reverses,
+                said: quoted,
+            };
+            match found.candidates.last_mut() {
+                // Two cues in one turn speak of one thing, unless both sentences stand on their own.
+                Some(last) if last.turn == turn && (asks || last.said == candidate.said) => last.reverses |= reverses,
+                _ => found.candidates.push(candidate),
+            }
+        }
+    }
+    found
+}
+
+/// The question that is left open: the last one that shares a word with the sentence saying so.
+fn question_before(document: &Document, turn: usize, said: &str) -> Option<(usize, String)> {
+    const LOOK_BACK: usize = 4;
+    let about = content(said);
+    let mut last = None;
+    for i in turn.saturating_sub(LOOK_BACK)..=turn {
+        for (sentence, spoken) in sentences_of(document, i) {
+            let shares = !about.is_disjoint(&content(&sentence));
+            if sentence.ends_with('?') && spoken.len() >= 5 && (shares || i + 1 == turn || i == turn) {
+                last = Some((i, sentence));
+            }
+        }
+    }
+    last
+}
+
+/// The sentence that "that's decided" is about: the one before it in the turn, else the last one of the turn before.
+fn sentence_before(document: &Document, turn: usize, before: &[(String, Vec<String>)]) -> Option<(usize, String)> {
+    let telling = |s: &&(String, Vec<String>)| content(&s.0).len() >= 3;
+    if let Some((said, _)) = before.iter().rev().find(telling) {
+        return Some((turn, said.clone()));
+    }
+    let previous = turn.checked_sub(1)?;
+    let sentences = sentences_of(document, previous);
+    sentences.iter().rev().find(telling).map(|(said, _)| (previous, said.clone()))
+}
+
+fn first_when(said: &str) -> Option<String> {
+    date_phrases(said).into_iter().next().map(|r| squeeze(&said[r]))
+}
+
+/// What follows the cue, as a phrase of its own; the whole sentence where too little follows.
+fn core_of(said: &str, cue_end: usize) -> String {
+    let mut rest = said;
+    for _ in 0..cue_end {
+        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '’');
+        rest = rest.trim_start_matches(|c| !is_word(c)).trim_start_matches(is_word);
+    }
+    let rest = rest.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | '.' | '?' | '!' | ';' | ':' | '-'));
+    if rest.split_whitespace().filter(|w| !is_stopword(&w.to_lowercase())).count() < 2 {
+        return said.trim_end_matches(['.', '?', '!']).to_owned();
+    }
+    let mut letters = rest.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::fakes::meeting;
+
+    fn check_tasks(turns: &[(&str, &str)], expected: &[(&str, &str, Option<&str>)]) {
+        let found = Topic::Tasks.find(&meeting(turns));
+        let got: Vec<(String, &str, Option<&str>)> =
+            found.candidates.iter().map(|c| (c.people.join(","), c.core.as_str(), c.when.as_deref())).collect();
+        let got: Vec<(&str, &str, Option<&str>)> = got.iter().map(|(p, c, w)| (p.as_str(), *c, *w)).collect();
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn a_promise_is_a_task_of_the_one_who_makes_it() {
+        check_tasks(
+            &[("Beth", "I'll have the report with the graphs ready by next Friday."), ("Al", "Good.")],
+            &[("Beth", "Have the report with the graphs ready by next Friday", Some("next Friday"))],
+        );
+        check_tasks(
+            &[("Mehmet", "Das baue ich bis Mittwoch ein.")],
+            &[("Mehmet", "Das baue ich bis Mittwoch ein", Some("Mittwoch"))],
+        );
+    }
+
+    #[test]
+    fn a_task_offered_and_declined_is_none() {
+        check_tasks(&[("Carys", "I could write the guide for the volunteers."), ("Ibrahim", "That's kind of you, Carys, but no.")], &[]);
+        check_tasks(&[("Nadia", "Would you do the release notes this time?"), ("Beth", "I'd rather not, honestly.")], &[]);
+        check_tasks(&[("Beth", "I'll bring snacks this afternoon."), ("Nadia", "Nobody's driving over anything, thank you.")], &[]);
+    }
+
+    #[test]
+    fn a_request_is_a_task_of_the_one_who_accepts_it() {
+        check_tasks(&[("Helga", "Tom, could you read the contract first?"), ("Carys", "Lovely weather.")], &[]);
+        check_tasks(
+            &[("Helga", "Tom, could you read the Ombra contract first?"), ("Tom", "With the appendix, yes.")],
+            &[("Tom", "Read the Ombra contract first", None)],
+        );
+    }
+
+    #[test]
+    fn talk_that_only_sounds_like_a_task_is_none() {
+        check_tasks(&[("Owen", "I'll mute, and I'll be honest, I'll say it was cold.")], &[]);
+        check_tasks(&[("Tom", "I'll shout.")], &[]);
+    }
+
+    #[test]
+    fn that_is_decided_points_to_what_was_said_before_it() {
+        let document = meeting(&[("Helga", "Timed entry for the glass exhibition only, members book free. That's decided.")]);
+        let found = Topic::Decisions.find(&document);
+        assert_eq!(found.candidates[0].said, "Timed entry for the glass exhibition only, members book free.");
+    }
+
+    #[test]
+    fn a_question_left_open_is_quoted_as_it_was_asked() {
+        let document = meeting(&[
+            ("Ann", "How many devices do we have for the pilot?"),
+            ("Bo", "I can't see him."),
+            ("Ann", "Then the number of devices stays open."),
+        ]);
+        let found = Topic::Questions.find(&document);
+        assert_eq!((found.candidates[0].said.as_str(), found.candidates[0].evidence.as_slice()), ("How many devices do we have for the pilot?", &[0, 2][..]));
+    }
+}

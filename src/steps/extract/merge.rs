@@ -1,0 +1,219 @@
+//! Items of several parts made one list: what is the same is joined, what was taken back is settled.
+
+use serde_json::{Map, Value, json};
+
+use super::items::Item;
+use crate::steps::options::Reader;
+use crate::steps::text::{clip, content, similarity};
+
+/// The share of its words that a decision has in common with one that takes it back.
+const TAKEN_BACK: f64 = 0.12;
+
+/// How items are joined.
+#[derive(Debug, Default)]
+pub struct Merge {
+    same_when: Vec<Same>,
+    union: Vec<String>,
+    conflict: Conflict,
+}
+
+#[derive(Debug)]
+enum Same {
+    Equal(String),
+    Similar(String, f64),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Conflict {
+    #[default]
+    Mark,
+    First,
+    Last,
+}
+
+impl Merge {
+    pub fn read(read: &mut Reader<'_>, fields: &[String]) -> Self {
+        let mut same_when = Vec::new();
+        for (i, rule) in read.texts(&["long", "merge", "same_when"]).into_iter().enumerate() {
+            let index = i.to_string();
+            let path = ["long", "merge", "same_when", index.as_str()];
+            let parsed = parse(rule);
+            let field = match &parsed {
+                Some(Same::Equal(field) | Same::Similar(field, _)) => field.clone(),
+                None => {
+                    let hint = "a field's name, or `similar(field, 0.8)`".to_owned();
+                    read.fault_with_hint(&path, format!("`{rule}` is no rule for when two items are the same"), Some(hint));
+                    continue;
+                }
+            };
+            if !fields.is_empty() && !fields.contains(&field) {
+                let near = crate::diagnostic::suggest(&field, fields.iter().map(String::as_str));
+                read.fault_with_hint(&path, format!("the schema has no field `{field}`"), near.map(|n| format!("did you mean `{n}`?")));
+            }
+            same_when.extend(parsed);
+        }
+        let union: Vec<String> = read.texts(&["long", "merge", "union"]).into_iter().map(str::to_owned).collect();
+        for (i, field) in union.iter().enumerate().filter(|(_, f)| !fields.is_empty() && !fields.contains(f)) {
+            read.fault(&["long", "merge", "union", &i.to_string()], format!("the schema has no field `{field}`"));
+        }
+        let conflict = match read.text(&["long", "merge", "conflict"]) {
+            Some("first") => Conflict::First,
+            Some("last") => Conflict::Last,
+            _ => Conflict::Mark,
+        };
+        Self { same_when, union, conflict }
+    }
+
+    /// Joins items, in the order of the document. Word for word the same item is one even without a rule: parts overlap.
+    pub fn merge(&self, items: Vec<Item>, notes: &mut Vec<String>) -> Vec<Item> {
+        let mut merged: Vec<Item> = Vec::new();
+        let before = items.len();
+        for item in items {
+            match merged.iter_mut().find(|m| self.are_same(&m.fields, &item.fields)) {
+                Some(earlier) => self.join(earlier, item),
+                None => merged.push(item),
+            }
+        }
+        if merged.len() < before {
+            let n = before - merged.len();
+            notes.push(format!("joined {n} item{} with another that is the same", if n == 1 { "" } else { "s" }));
+        }
+        self.settle_reversals(&mut merged, notes);
+        merged
+    }
+
+    fn are_same(&self, a: &Map<String, Value>, b: &Map<String, Value>) -> bool {
+        if a == b {
+            return true;
+        }
+        let text = |map: &Map<String, Value>, field: &str| map.get(field).map(plain).unwrap_or_default();
+        !self.same_when.is_empty()
+            && self.same_when.iter().all(|rule| match rule {
+                Same::Equal(field) => a.get(field) == b.get(field),
+                Same::Similar(field, least) => similarity(&text(a, field), &text(b, field)) >= *least,
+            })
+    }
+
+    fn join(&self, into: &mut Item, other: Item) {
+        let mut conflicts = Map::new();
+        for (field, value) in other.fields {
+            let Some(own) = into.fields.get_mut(&field) else {
+                into.fields.insert(field, value);
+                continue;
+            };
+            if let (Value::Array(own), Value::Array(more), true) = (&mut *own, &value, self.union.contains(&field)) {
+                for item in more {
+                    if !own.contains(item) {
+                        own.push(item.clone());
+                    }
+                }
+                continue;
+            }
+            let is_added = matches!(field.as_str(), "at" | "quoted" | "conflicts");
+            if own.is_null() {
+                *own = value;
+            } else if *own != value && !value.is_null() && !is_added {
+                match self.conflict {
+                    Conflict::First => {}
+                    Conflict::Last => *own = value,
+                    Conflict::Mark => {
+                        conflicts.insert(field, value);
+                    }
+                }
+            }
+        }
+        if !conflicts.is_empty() {
+            let list = into.fields.entry("conflicts").or_insert_with(|| json!([]));
+            if let Value::Array(list) = list {
+                list.push(Value::Object(conflicts));
+            }
+        }
+        into.turns.extend(other.turns);
+        into.turns.sort_unstable();
+        into.turns.dedup();
+    }
+
+    /// A decision that takes back an earlier one names it in part: the one it has most words in common with is marked,
+    /// or dropped where the last counts.
+    fn settle_reversals(&self, items: &mut Vec<Item>, notes: &mut Vec<String>) {
+        let mut taken_back: Vec<usize> = Vec::new();
+        for later in 0..items.len() {
+            if !items[later].reverses {
+                continue;
+            }
+            let text = words_of(&items[later].fields);
+            let alike = |i: usize| {
+                let (a, b) = (content(&text), content(&words_of(&items[i].fields)));
+                a.intersection(&b).count() as f64 / a.len().min(b.len()).max(1) as f64
+            };
+            let earlier = (0..later).filter(|i| !taken_back.contains(i)).map(|i| (i, alike(i)));
+            let best = earlier.fold(None, |best: Option<(usize, f64)>, (i, s)| match best {
+                Some((_, most)) if most > s => best,
+                _ => Some((i, s)),
+            });
+            let Some((i, _)) = best.filter(|(_, s)| *s >= TAKEN_BACK) else { continue };
+            let by = items[later].fields.get("evidence").cloned().unwrap_or(Value::Null);
+            items[i].fields.insert("taken_back_by".into(), by);
+            taken_back.push(i);
+        }
+        if self.conflict == Conflict::Last && !taken_back.is_empty() {
+            for &i in &taken_back {
+                notes.push(format!("left out as taken back later: {}", clip(&words_of(&items[i].fields), 80)));
+            }
+            let mut i = 0;
+            items.retain(|_| {
+                i += 1;
+                !taken_back.contains(&(i - 1))
+            });
+        }
+    }
+}
+
+/// The one object of a document: the first part that says something about a field is believed, and what other parts
+/// say differently is kept beside it. `None` where there was no part.
+pub fn one(items: Vec<Item>, schema: &Value, notes: &mut Vec<String>) -> Option<Value> {
+    let mut items = items.into_iter();
+    let mut first = items.next()?;
+    let merge = Merge { union: lists_of(schema), ..Merge::default() };
+    for item in items {
+        merge.join(&mut first, item);
+    }
+    if let Some(Value::Array(conflicts)) = first.fields.get("conflicts") {
+        let mut fields: Vec<&str> = conflicts.iter().filter_map(Value::as_object).flat_map(|c| c.keys().map(String::as_str)).collect();
+        fields.sort_unstable();
+        fields.dedup();
+        notes.push(format!("parts disagree on {}: the first is kept, the others are in `conflicts`", fields.join(", ")));
+    }
+    Some(first.into_value())
+}
+
+fn lists_of(schema: &Value) -> Vec<String> {
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let is_list = |f: &Value| f.get("type").is_some_and(|t| t == "array") || f.get("$ref").is_some_and(|r| r == "builtin:turns");
+    properties.filter(|(_, f)| is_list(f)).map(|(n, _)| n.clone()).collect()
+}
+
+fn parse(rule: &str) -> Option<Same> {
+    let is_name = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_alphanumeric() || c == '_');
+    let rule = rule.trim();
+    if is_name(rule) {
+        return Some(Same::Equal(rule.to_owned()));
+    }
+    let (field, least) = rule.strip_prefix("similar(")?.strip_suffix(')')?.split_once(',')?;
+    let least: f64 = least.trim().parse().ok()?;
+    (is_name(field.trim()) && (0.0..=1.0).contains(&least)).then(|| Same::Similar(field.trim().to_owned(), least))
+}
+
+/// All that an item says, as one text.
+fn words_of(fields: &Map<String, Value>) -> String {
+    let said = fields.iter().filter(|(k, _)| !matches!(k.as_str(), "evidence" | "at" | "quoted")).map(|(_, v)| plain(v));
+    said.filter(|t| !t.is_empty()).collect::<Vec<_>>().join(" · ")
+}
+
+fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}

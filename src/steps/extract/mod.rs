@@ -1,0 +1,487 @@
+//! `extract`: items that fit a schema, each with evidence that exists.
+//!
+//! Two ways to read: every part in full, asking for all items in it; or, with `candidates`, the sentences whose words
+//! point to an item, one by one with the turns around them. Either way the answer is decoded under the schema, whose
+//! turns, quotes, speakers and dates are those of the text at hand.
+
+mod cues;
+mod items;
+mod merge;
+mod verify;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
+
+use self::cues::{Candidate, Cues, Topic};
+use self::items::{Finisher, Otherwise};
+use self::merge::Merge;
+use self::verify::Verify;
+use super::ask::{Asker, Question, language, render_with};
+use super::grounding::Ground;
+use super::options::Reader;
+use super::parts::{Part, coverage, coverage_of_turns, pack};
+use super::prompt::{Template, texts};
+use super::schema::{self, Builtin, Scope};
+use super::{BuildContext, OptionFault, Port, Reason, Step, StepContext, StepError, StepKind, StepOutput};
+use crate::inference::engine::{Constraint, FinishReason};
+use crate::spec::{KeySpec, ValueSpec};
+
+/// Tokens an answer may have beside its strings: braces, names of fields, numbers.
+const TOKENS_PER_FIELD: usize = 12;
+const MOST_ANSWER_TOKENS: usize = 1536;
+/// Characters of free text per token, low so that the answer has room.
+const CHARS_PER_TOKEN: usize = 3;
+
+pub static KIND: StepKind = StepKind {
+    name: "extract",
+    summary: "Finds items that fit a schema, each with the words and turns that show it",
+    guide: "Give `schema` for one object per document or `many` for a list. The answer cannot break the schema: it is \
+            decoded under it. `builtin:turns`, `builtin:quote`, `builtin:speaker` and `builtin:when` (short: `turns`, \
+            `quote`, `speaker`, `when`) can only take turns, sentences, names and dates that the text at hand holds; \
+            put them first, so that the evidence is chosen before the words. An empty list is an answer, and an error \
+            is no empty list.\n\n\
+            Without `candidates` every part of the document is read in full. With it, a transcript is searched for \
+            sentences whose words point to an item, and the model is asked about each with the turns `around` it: \
+            right for small models. What the words settle is then not asked for: the turn, the sentence, the day it \
+            names, and the speaker where the words say who. What was offered and turned down is left out and counted. \
+            Turns that were not shown to the model are said to be unread.\n\n\
+            Every item has `at`, the time of its first evidence; beside a field of type `when` stands `<field>_date`, \
+            the day it means counted from `doc.meta.date`, where that is sure. Free text that the turns read do not \
+            carry is replaced by the words said, and the item's `quoted` names the field.",
+    needs_model: true,
+    keys: &[
+        KeySpec::optional("schema", ValueSpec::Schema, "One object per document"),
+        KeySpec::optional("many", ValueSpec::Schema, "One item of a list"),
+        KeySpec::optional("instruct", ValueSpec::Template, "What to find, in words for the model"),
+        KeySpec::optional("examples", ValueSpec::List(&ValueSpec::Any), "Items as they should look"),
+        KeySpec::optional(
+            "candidates",
+            ValueSpec::OneOf(&[
+                ValueSpec::Choice(&["tasks", "decisions", "questions"]),
+                ValueSpec::List(&ValueSpec::Text),
+            ]),
+            "Ask only about sentences with certain words: a list that comes with the program, or your own phrases",
+        ),
+        KeySpec::default(
+            "around",
+            ValueSpec::Amount { units: &["turns"] },
+            "3 turns",
+            "With `candidates`: the turns before a candidate that are read with it; two come after",
+        ),
+        KeySpec::default(
+            "long",
+            ValueSpec::Object(&[
+                KeySpec::default(
+                    "split",
+                    ValueSpec::Object(&[
+                        KeySpec::default("by", ValueSpec::Choice(&["turns"]), "turns", "What is kept whole"),
+                        KeySpec::optional("size", ValueSpec::Amount { units: &["tokens"] }, "Tokens of the document read at once; left out, as for `summarize`"),
+                        KeySpec::default("overlap", ValueSpec::Amount { units: &["turns"] }, "2 turns", "Turns read again with the next part"),
+                    ]),
+                    "{}",
+                    "How a long document is cut",
+                ),
+                KeySpec::default(
+                    "merge",
+                    ValueSpec::Object(&[
+                        KeySpec::optional("same_when", ValueSpec::List(&ValueSpec::Text), "Two items are one when all of these hold: a field's name says that it is equal, `similar(field, 0.8)` that its words are alike"),
+                        KeySpec::optional("union", ValueSpec::List(&ValueSpec::Text), "Lists that are joined"),
+                        KeySpec::default("conflict", ValueSpec::Choice(&["keep-both-and-mark", "first", "last"]), "keep-both-and-mark", "What happens to fields that differ, and to decisions that are taken back"),
+                    ]),
+                    "{}",
+                    "How items of several parts become one list",
+                ),
+            ]),
+            "{}",
+            "How a long document is read",
+        ),
+        KeySpec::default(
+            "ground",
+            ValueSpec::Object(&[
+                KeySpec::default("at_least", ValueSpec::Number { min: 0.0, max: 1.0 }, "0.5", "The least share of a free text's words that the turns read must hold"),
+                KeySpec::default("otherwise", ValueSpec::Choice(&["quote", "none", "drop"]), "quote", "What to do with free text they do not hold: put the words said in its place, none, or drop the item"),
+            ]),
+            "{}",
+            "Holds free text against what was said",
+        ),
+        KeySpec::optional(
+            "verify",
+            ValueSpec::List(&ValueSpec::OneOf(&[
+                ValueSpec::Object(&[KeySpec::required("support", ValueSpec::Number { min: 0.0, max: 1.0 }, "The least probability that the model says yes when asked whether the item is true of its text")]),
+                ValueSpec::Expression,
+            ])),
+            "What must hold of `item`; an item that fails is dropped and counted",
+        ),
+    ],
+    outputs: &[Port { name: "", kind: "list", help: "The items; with `schema`, the one object" }],
+    example: "id: actions\nuse: extract\nmany: { evidence: turns, said: quote, task: string, owner: speaker?, due: when? }\ninstruct: Find the tasks that someone took on.\ncandidates: tasks\nverify: [\"item.owner is none or item.owner in doc.speakers\"]\n",
+    build,
+};
+
+struct Extract {
+    schema: Value, // of one item
+    many: bool,
+    instruct: Option<Template>,
+    examples: Vec<Value>,
+    topic: Option<Topic>,
+    around: usize,       // turns
+    size: Option<usize>, // tokens
+    overlap: usize,      // turns
+    merge: Merge,
+    least_carried: f64,
+    otherwise: Otherwise,
+    verify: Verify,
+}
+
+fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
+    let mut read = Reader::new(cx);
+    let schema_of = |key: &str, read: &mut Reader<'_>| match schema::from_options(cx, key) {
+        Ok(schema) => schema,
+        Err(faults) => {
+            for fault in faults {
+                let path: Vec<&str> = fault.path.iter().map(String::as_str).collect();
+                read.fault_with_hint(&path, fault.message, fault.hints.into_iter().next());
+            }
+            None
+        }
+    };
+    let one = schema_of("schema", &mut read);
+    let item = schema_of("many", &mut read);
+    let (written_one, written_many) = (read.at(&["schema"]).is_some(), read.at(&["many"]).is_some());
+    if written_one == written_many {
+        let fact = if written_one { "both `schema` and `many` are given" } else { "neither `schema` nor `many` is given" };
+        read.fault_with_hint(&[], fact, Some("`schema` describes one object per document, `many` one item of a list".into()));
+    }
+    let many = item.is_some();
+    let schema = item.or(one);
+    if let Some(kind) = schema.as_ref().filter(|s| s.get("properties").is_none()) {
+        let key = if many { "many" } else { "schema" };
+        let fact = kind.get("type").and_then(Value::as_str).map_or("no fields".into(), |t| format!("type `{t}`"));
+        read.fault(&[key], format!("an item is an object with fields, and this schema has {fact}"));
+    }
+    let topic = match read.at(&["candidates"]) {
+        Some(Value::String(name)) => match name.as_str() {
+            "tasks" => Some(Topic::Tasks),
+            "decisions" => Some(Topic::Decisions),
+            _ => Some(Topic::Questions),
+        },
+        Some(_) => Some(Topic::Phrases(Cues::of_phrases(read.texts(&["candidates"])))),
+        None => None,
+    };
+    if topic.is_some() && !many {
+        read.fault(&["candidates"], "candidates make a list of items: they go with `many`");
+    }
+    let fields: Vec<String> = schema.iter().flat_map(|s| field_names(s)).collect();
+    let merge = Merge::read(&mut read, &fields);
+    let verify = Verify::read(&mut read);
+    let step = Extract {
+        many,
+        instruct: read.template(&["instruct"]),
+        examples: read.at(&["examples"]).and_then(Value::as_array).cloned().unwrap_or_default(),
+        topic,
+        around: read.amount(&["around"]).map_or(3, |(n, _)| n),
+        size: read.amount(&["long", "split", "size"]).map(|(n, _)| n),
+        overlap: read.amount(&["long", "split", "overlap"]).map_or(2, |(n, _)| n),
+        merge,
+        least_carried: read.number(&["ground", "at_least"]).unwrap_or(0.5),
+        otherwise: match read.text(&["ground", "otherwise"]) {
+            Some("none") => Otherwise::None,
+            Some("drop") => Otherwise::Drop,
+            _ => Otherwise::Quote,
+        },
+        verify,
+        schema: schema.unwrap_or_default(),
+    };
+    read.finish(Some(Box::new(step) as Box<dyn Step>))
+}
+
+fn field_names(schema: &Value) -> Vec<String> {
+    schema.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(name, _)| name.clone()).collect()
+}
+
+/// One thing to ask: a part in full, or a candidate with the turns around it.
+struct Reading<'a> {
+    part: &'a Part,
+    candidate: Option<&'a Candidate>,
+    /// What the candidate settles, by field.
+    settled: Map<String, Value>,
+    /// The schema of what is left to ask for; `None` where nothing is.
+    asked: Option<Value>,
+}
+
+impl Step for Extract {
+    fn run(&self, cx: &StepContext<'_>) -> Result<StepOutput, StepError> {
+        let asker = Asker::new(cx)?;
+        let instruct = self.instruct.as_ref().map(|t| render_with(cx, t, &[])).transpose()?.unwrap_or_default();
+        let mut out = StepOutput::default();
+
+        let found = self.topic.as_ref().map(|t| t.find(cx.document));
+        let parts = match &found {
+            Some(found) => self.windows(cx, &asker, &instruct, &found.candidates)?,
+            None => self.parts(cx, &asker, &instruct)?,
+        };
+        let candidates = found.as_ref().map(|f| f.candidates.as_slice()).unwrap_or_default();
+        let readings = parts
+            .iter()
+            .enumerate()
+            .filter(|(_, part)| !part.pieces.is_empty())
+            .map(|(i, part)| self.reading(cx, part, candidates.get(i)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let answers = self.ask(cx, &asker, &instruct, &readings, &mut out)?;
+
+        let ground = Ground::new(cx.document, &language(cx));
+        let finisher = Finisher::new(cx, &ground, &self.schema, self.least_carried, self.otherwise);
+        let mut items = Vec::new();
+        let mut was_read = Vec::new();
+        for (reading, answer) in readings.iter().zip(answers) {
+            was_read.push(answer.is_some());
+            for item in answer.into_iter().flatten() {
+                if let Some(item) = finisher.finish(item, reading.part, reading.candidate, &mut out.notes) {
+                    items.push(item);
+                }
+            }
+        }
+        let mut items = self.merge.merge(items, &mut out.notes);
+        self.verify.apply(cx, &asker, &instruct, &mut items, &mut out)?;
+
+        let coverage = match &found {
+            Some(found) => {
+                out.notes.push(search_note(cx, found));
+                let read = parts.iter().zip(&was_read).filter(|(_, read)| **read);
+                coverage_of_turns(cx.document, &read.flat_map(|(p, _)| p.turns()).collect::<BTreeSet<_>>())
+            }
+            None => coverage(cx.document, &parts, &was_read),
+        };
+        // Candidates are chosen by their words, so what was not chosen is no failure; a failed part is.
+        if self.topic.is_none() && coverage.read < coverage.total && !was_read.is_empty() {
+            out.partial.push(format!("did not read {} {}", coverage.unit, coverage.unread.join(", ")));
+        }
+        out.coverage = Some(coverage);
+        out.value = if self.many {
+            Value::Array(items.into_iter().map(items::Item::into_value).collect())
+        } else {
+            merge::one(items, &self.schema, &mut out.notes)
+                .ok_or_else(|| StepError { reason: Reason::NoTextFound, detail: "there is nothing to extract from".into() })?
+        };
+        Ok(out)
+    }
+}
+
+impl Extract {
+    /// The document in parts that are read in full.
+    fn parts(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str) -> Result<Vec<Part>, StepError> {
+        let empty = self.prompt("", instruct, None)?;
+        let room = asker.room(&empty, answer_tokens(&self.schema, self.many))?;
+        let size = self.size.unwrap_or_else(|| super::summarize::part_size(asker.window())).min(room);
+        Ok(pack(cx.document, size, self.overlap, &|line| asker.generator.count_tokens(line)))
+    }
+
+    /// The turns around each candidate, as many of them as fit: at least the candidate's own.
+    fn windows(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str, candidates: &[Candidate]) -> Result<Vec<Part>, StepError> {
+        const AFTER: usize = 2;
+        let empty = self.prompt("", instruct, None)?;
+        let room = asker.room(&empty, answer_tokens(&self.schema, false))?;
+        let document = cx.document;
+        let window = |candidate: &Candidate| {
+            let first = candidate.evidence.first().copied().unwrap_or(candidate.turn);
+            let mut from = first.saturating_sub(self.around);
+            let mut to = (candidate.turn + AFTER + 1).min(document.turns.len());
+            loop {
+                let pieces = (from..to).map(|i| super::parts::Piece { turn: Some(i), range: document.turns[i].range.clone() });
+                let mut part = Part { pieces: pieces.collect(), num_tokens: 0 };
+                part.num_tokens = asker.generator.count_tokens(&part.lines(document));
+                if part.num_tokens <= room || to - from <= 1 {
+                    return part;
+                }
+                // The farther end goes first; the candidate itself stays.
+                if candidate.turn - from > to - 1 - candidate.turn { from += 1 } else { to -= 1 }
+            }
+        };
+        Ok(candidates.iter().map(window).collect())
+    }
+
+    fn reading<'a>(&self, cx: &StepContext<'_>, part: &'a Part, candidate: Option<&'a Candidate>) -> Result<Reading<'a>, StepError> {
+        let scope = if cx.document.turns.is_empty() {
+            let text = part.speech(cx.document);
+            Scope { quotes: schema::quotes(&text), when: schema::when(&text), ..Scope::default() }
+        } else {
+            Scope::of_turns(cx.document, &part.turns())
+        };
+        let settled = candidate.map(|c| settle(cx, &self.schema, c)).unwrap_or_default();
+        let mut left = self.schema.clone();
+        if let Some(fields) = left.get_mut("properties").and_then(Value::as_object_mut) {
+            fields.retain(|name, _| !settled.contains_key(name));
+        }
+        if let Some(required) = left.get_mut("required").and_then(Value::as_array_mut) {
+            required.retain(|name| name.as_str().is_none_or(|n| !settled.contains_key(n)));
+        }
+        let something_left = !field_names(&left).is_empty();
+        let asked = if something_left {
+            let resolved = schema::resolve(&left, &scope);
+            // A part without anything to quote, such as one "Hm." alone, holds no item.
+            match (resolved, self.many) {
+                (Ok(schema), _) => Some(schema),
+                (Err(_), true) => None,
+                (Err(detail), false) => return Err(StepError { reason: Reason::SchemaNotMet, detail }),
+            }
+        } else {
+            None
+        };
+        Ok(Reading { part, candidate, settled, asked })
+    }
+
+    /// Asks all readings. An inner `None` is a reading that failed; why is in `out.partial`.
+    fn ask(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str, readings: &[Reading<'_>], out: &mut StepOutput) -> Result<Vec<Option<Vec<Map<String, Value>>>>, StepError> {
+        let mut questions = Vec::new();
+        for reading in readings {
+            let Some(schema) = &reading.asked else { continue };
+            let text = match reading.candidate {
+                Some(_) => reading.part.speech(cx.document),
+                None => reading.part.lines(cx.document),
+            };
+            let list = self.many && reading.candidate.is_none();
+            let prompt = self.prompt(&text, instruct, reading.candidate.map(|c| (cx, c)))?;
+            let mut question = Question::new(prompt, answer_tokens(schema, list), asker.sampling());
+            let whole = if list { json!({ "type": "array", "items": schema, "maxItems": MAX_ITEMS_PER_PART }) } else { schema.clone() };
+            question.constraint = Constraint::JsonSchema(compact(whole));
+            questions.push(question);
+        }
+        let mut answers = asker.ask(&questions, 0, questions.len())?.into_iter();
+        let mut first_error = None;
+        let mut results = Vec::new();
+        for reading in readings {
+            if reading.asked.is_none() {
+                // Nothing was left to ask: a candidate stands as it was found, a part without quotes has no items.
+                results.push(Some(reading.candidate.map(|_| reading.settled.clone()).into_iter().collect()));
+                continue;
+            }
+            let answer = answers.next().unwrap_or_else(|| {
+                Err(crate::inference::engine::GenerateError::Engine("an answer is missing".into()))
+            });
+            let place = place_of(cx, reading);
+            match answer {
+                Ok(answer) => {
+                    out.usage += answer.usage;
+                    match schema::salvage(&answer.text) {
+                        Some(salvaged) => {
+                            if salvaged.cut || answer.finish == FinishReason::Length {
+                                out.partial.push(format!("the items of {place} were cut off at the answer's token limit"));
+                            }
+                            results.push(Some(objects(salvaged.value, &reading.settled)));
+                        }
+                        None => {
+                            out.partial.push(format!("the answer about {place} is no JSON"));
+                            results.push(None);
+                        }
+                    }
+                }
+                Err(error) => {
+                    out.partial.push(format!("{place} could not be asked about: {error}"));
+                    first_error.get_or_insert(error);
+                    results.push(None);
+                }
+            }
+        }
+        match first_error {
+            Some(error) if results.iter().all(Option::is_none) => Err(error.into()),
+            _ if !results.is_empty() && results.iter().all(Option::is_none) => {
+                Err(StepError { reason: Reason::SchemaNotMet, detail: out.partial.join("; ") })
+            }
+            _ => Ok(results),
+        }
+    }
+
+    fn prompt(&self, text: &str, instruct: &str, about: Option<(&StepContext<'_>, &Candidate)>) -> Result<String, StepError> {
+        let names = json!({
+            "text": text, "instruct": instruct, "examples": self.examples, "many": self.many,
+            "fields": field_names(&self.schema).join(", "),
+            "said": about.map(|(_, c)| c.said.as_str()),
+            "speaker": about.and_then(|(cx, c)| cx.document.turns[c.turn].speaker.as_deref()),
+        });
+        let prompt = if about.is_some() { &texts::EXTRACT_ONE } else { &texts::EXTRACT };
+        Ok(texts::render(prompt, &names)?)
+    }
+}
+
+/// Items of one part at most: more in a few hundred tokens is a model going round in circles.
+const MAX_ITEMS_PER_PART: usize = 12;
+
+/// What the words of a candidate settle: a field of each dynamic type. Of several speakers in a schema it is the first.
+fn settle(cx: &StepContext<'_>, schema: &Value, candidate: &Candidate) -> Map<String, Value> {
+    let mut settled = Map::new();
+    let mut speaker_settled = false;
+    for (field, builtin) in schema::builtin_fields(schema) {
+        let value = match builtin {
+            Builtin::Turns => json!(candidate.evidence.iter().map(|&i| cx.document.turns[i].id.to_string()).collect::<Vec<_>>()),
+            Builtin::Quote => json!(candidate.said),
+            Builtin::When => json!(candidate.when),
+            Builtin::Speaker => match candidate.people.as_slice() {
+                [one] if !speaker_settled => {
+                    speaker_settled = true;
+                    json!(one)
+                }
+                _ => continue,
+            },
+        };
+        settled.insert(field, value);
+    }
+    settled
+}
+
+/// The objects of an answer, each with what was settled beforehand.
+fn objects(answer: Value, settled: &Map<String, Value>) -> Vec<Map<String, Value>> {
+    let list = if let Value::Array(list) = answer { list } else { vec![answer] };
+    let with_settled = |item: Value| match item {
+        Value::Object(mut map) => {
+            map.extend(settled.clone());
+            Some(map)
+        }
+        _ => None,
+    };
+    list.into_iter().filter_map(with_settled).collect()
+}
+
+/// Tokens enough for an answer of a schema whose strings are full.
+fn answer_tokens(schema: &Value, list: bool) -> usize {
+    fn walk(schema: &Value) -> usize {
+        let Value::Object(map) = schema else { return 1 };
+        let longest = |list: &[Value]| list.iter().map(|v| v.as_str().map_or(4, str::len)).max().unwrap_or(0) / CHARS_PER_TOKEN;
+        let times = |key: &str| map.get(key).and_then(Value::as_u64).unwrap_or(1).min(8) as usize;
+        let own = map.get("maxLength").and_then(Value::as_u64).unwrap_or(0) as usize / CHARS_PER_TOKEN
+            + map.get("enum").and_then(Value::as_array).map_or(0, |l| longest(l));
+        let fields: usize = map.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(_, f)| TOKENS_PER_FIELD + walk(f)).sum();
+        let items = map.get("items").map_or(0, walk) * times("maxItems");
+        let options = ["anyOf", "oneOf"].iter().filter_map(|k| map.get(*k)?.as_array()).flatten().map(walk).max().unwrap_or(0);
+        own + fields + items + options + 4
+    }
+    (walk(schema) * if list { 4 } else { 1 }).clamp(48, MOST_ANSWER_TOKENS)
+}
+
+/// JSON as models write it, without white space that only costs tokens.
+fn compact(mut schema: Value) -> Value {
+    schema["x-guidance"] = json!({ "item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false });
+    schema
+}
+
+fn place_of(cx: &StepContext<'_>, reading: &Reading<'_>) -> String {
+    let turns = reading.part.turns();
+    let id = |i: usize| cx.document.turns[i].id;
+    match (reading.candidate, turns.first(), turns.last()) {
+        (Some(candidate), _, _) => format!("turn {}", id(candidate.turn)),
+        (None, Some(&first), Some(&last)) => format!("turns {} to {}", id(first), id(last)),
+        _ => "the text".into(),
+    }
+}
+
+fn search_note(cx: &StepContext<'_>, found: &cues::Found) -> String {
+    let ids = |turns: &[usize]| turns.iter().map(|&i| cx.document.turns[i].id.to_string()).collect::<Vec<_>>().join(", ");
+    let declined = match found.declined.as_slice() {
+        [] => String::new(),
+        turns => format!("; left out as turned down: {}", ids(turns)),
+    };
+    format!("searched {} turns by their words, {} candidates{declined}", cx.document.turns.len(), found.candidates.len())
+}
+
+#[cfg(test)]
+mod tests;

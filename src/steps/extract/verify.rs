@@ -1,0 +1,106 @@
+//! What must hold of an item before it is kept: the author's expressions, and the model's own yes or no.
+
+use serde_json::{Value, json};
+
+use super::items::Item;
+use crate::steps::ask::Asker;
+use crate::steps::options::Reader;
+use crate::steps::parts::{Part, Piece};
+use crate::steps::prompt::{Expression, Templates, texts};
+use crate::steps::text::clip;
+use crate::steps::{StepContext, StepError, StepOutput};
+
+/// Answers that count as yes and no. Models differ in how they begin a word.
+const YES: &[&str] = &["Yes", "yes", " yes", " Yes"];
+const NO: &[&str] = &["No", "no", " no", " No"];
+
+#[derive(Debug, Default)]
+pub struct Verify {
+    expressions: Vec<Expression>,
+    /// The least probability of yes.
+    support: Option<f64>,
+}
+
+impl Verify {
+    pub fn read(read: &mut Reader<'_>) -> Self {
+        let mut verify = Self::default();
+        let rules = read.at(&["verify"]).and_then(Value::as_array).cloned().unwrap_or_default();
+        for (i, rule) in rules.iter().enumerate() {
+            match (rule.get("support").and_then(Value::as_f64), rule.as_str()) {
+                (Some(least), _) => verify.support = Some(verify.support.map_or(least, |s: f64| s.max(least))),
+                (None, Some(source)) => match Templates::new().compile_expression(source) {
+                    Ok(expression) => verify.expressions.push(expression),
+                    Err(fault) => read.fault(&["verify", &i.to_string()], fault.message),
+                },
+                (None, None) => {}
+            }
+        }
+        verify
+    }
+
+    /// Drops the items that do not hold, and says how many and why. An expression that cannot be evaluated fails the
+    /// step: it is a mistake in the file and no property of an item.
+    pub fn apply(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str, items: &mut Vec<Item>, out: &mut StepOutput) -> Result<(), StepError> {
+        if let Some(least) = self.support {
+            self.support(cx, asker, instruct, items, out)?;
+            let before = items.len();
+            let probability = |i: &Item| i.fields.get("support").and_then(Value::as_f64).unwrap_or(1.0);
+            items.retain(|i| probability(i) >= least);
+            if items.len() < before {
+                out.notes.push(format!("dropped {} of {before} items with a support below {least}", before - items.len()));
+            }
+        }
+        for expression in &self.expressions {
+            let mut names = cx.names.clone();
+            let mut dropped = Vec::new();
+            let mut kept = Vec::new();
+            for item in items.drain(..) {
+                names["item"] = Value::Object(item.fields.clone());
+                if Templates::new().test(expression, &names)? { kept.push(item) } else { dropped.push(item) }
+            }
+            *items = kept;
+            if let Some(first) = dropped.first() {
+                let shown = clip(&Value::Object(first.fields.clone()).to_string(), 80);
+                out.notes.push(format!("dropped {} items for which `{}` does not hold, such as {shown}", dropped.len(), expression.source()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks of each item whether it is true of the turns read for it. The odds of yes against no are taken against
+    /// the same odds after the same question without a text, so that a model that likes to say yes gains nothing by it.
+    fn support(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str, items: &mut [Item], out: &mut StepOutput) -> Result<(), StepError> {
+        let answers: Vec<&str> = YES.iter().chain(NO).copied().collect();
+        let total = items.len();
+        for (i, item) in items.iter_mut().enumerate() {
+            cx.cancel.check()?;
+            let pieces = item.window.iter().map(|&t| Piece { turn: Some(t), range: cx.document.turns[t].range.clone() });
+            let text = Part { pieces: pieces.collect(), num_tokens: 0 }.speech(cx.document);
+            let says = item.fields.iter().filter(|(k, v)| !v.is_null() && !matches!(k.as_str(), "evidence" | "at" | "said" | "quoted" | "support"));
+            let says: Vec<String> = says.map(|(k, v)| format!("{k}: {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect();
+            let mut odds = [0.0; 2];
+            for (with_text, odds) in [text.as_str(), ""].into_iter().zip(&mut odds) {
+                let names = json!({
+                    "text": with_text, "instruct": instruct, "item": says.join("; "),
+                    "said": item.fields.get("said").and_then(Value::as_str),
+                    "speaker": item.turns.first().and_then(|&t| cx.document.turns[t].speaker.as_deref()),
+                });
+                let (scores, usage) = asker.score(&texts::render(&texts::SUPPORT, &names)?, &answers)?;
+                out.usage += usage;
+                let (yes, no) = scores.split_at(YES.len().min(scores.len()));
+                *odds = log_sum(yes) - log_sum(no);
+            }
+            let probability = 1.0 / (1.0 + (odds[1] - odds[0]).exp());
+            item.fields.insert("support".into(), json!((probability * 1000.0).round() / 1000.0));
+            (cx.progress)(i + 1, total);
+        }
+        Ok(())
+    }
+}
+
+/// The log of the summed probabilities of several answers.
+fn log_sum(answers: &[Vec<f32>]) -> f64 {
+    let each: Vec<f64> = answers.iter().map(|tokens| tokens.iter().map(|p| f64::from(*p)).sum()).collect();
+    let most = each.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if most.is_finite() { most + each.iter().map(|s| (s - most).exp()).sum::<f64>().ln() } else { most }
+}

@@ -1,0 +1,409 @@
+//! A date as it was said, made a calendar date: English and German, against the day it was said on.
+//!
+//! The rule for weekdays: a bare, "this" or "coming" Friday is the first one after the day itself; "next Friday" is
+//! the Friday of the following calendar week, weeks beginning on Monday. Words that allow two readings ("next week",
+//! "Wednesday or Thursday", 3/4) give no date: the words themselves stay in the record.
+
+use std::ops::Range;
+
+use jiff::ToSpan;
+use jiff::civil::{Date, Weekday};
+
+/// Returns the date that `words` mean when said on `base` (`YYYY-MM-DD`, more may follow), as `YYYY-MM-DD`;
+/// `None` when they name none, or when it is not sure which.
+pub fn resolve_date(words: &str, base: &str) -> Option<String> {
+    let base: Date = base.get(..10)?.parse().ok()?;
+    let mut found: Vec<Date> = find(words, base).into_iter().map(|(_, date)| date).collect::<Option<_>>()?;
+    found.dedup();
+    match found.as_slice() {
+        [only] => Some(only.to_string()),
+        _ => None,
+    }
+}
+
+/// Returns where a text names days and times of day, in order: "next Friday", "before four", "this week".
+pub fn date_phrases(text: &str) -> Vec<Range<usize>> {
+    let any_day = Date::constant(2025, 3, 12);
+    find(text, any_day).into_iter().map(|(range, _)| range).collect()
+}
+
+/// A word of the text in lower case, without the punctuation around it, and where it stands.
+struct Token {
+    word: String,
+    range: Range<usize>,
+}
+
+fn tokens(text: &str) -> Vec<Token> {
+    let mut tokens = Vec::new();
+    let mut start = None;
+    for (at, c) in text.char_indices().chain([(text.len(), ' ')]) {
+        let inside = c.is_alphanumeric() || matches!(c, '.' | '-' | '/' | ':' | '\'' | '’');
+        match (inside, start) {
+            (true, None) => start = Some(at),
+            (false, Some(from)) => {
+                let bare = text[from..at].trim_end_matches([':', '\'', '’', '-']);
+                // "28.3." keeps its period: it says that the number is a day.
+                let keeps = bare.starts_with(|c: char| c.is_ascii_digit());
+                let bare = if keeps { bare } else { bare.trim_end_matches('.') };
+                let word = bare.to_lowercase().replace('’', "'");
+                if !word.is_empty() {
+                    tokens.push(Token { word, range: from..from + bare.len() });
+                }
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    tokens
+}
+
+/// Finds what names a time, with the date where it is sure which day is meant.
+fn find(text: &str, base: Date) -> Vec<(Range<usize>, Option<Date>)> {
+    let tokens = tokens(text);
+    let words: Vec<&str> = tokens.iter().map(|t| t.word.as_str()).collect();
+    let mut found: Vec<(Range<usize>, Option<Date>)> = Vec::new();
+    let mut at = 0;
+    while at < tokens.len() {
+        let Some((date, used)) = date_at(&words, at, base).or_else(|| vague_at(&words, at).map(|used| (None, used))) else {
+            at += 1;
+            continue;
+        };
+        let before = |i: usize| at.checked_sub(i).map(|b| words[b]).unwrap_or_default();
+        // What belongs to the phrase on its left: "next", "before", "the day after".
+        let mut first = at;
+        if is_qualifier(before(1)) {
+            first = at - 1;
+        }
+        let end = tokens[at + used - 1].range.end;
+        let range = tokens[first].range.start..end;
+        // "Tuesday the twenty-first" is one phrase, and the number is the surer half of it.
+        match found.last_mut() {
+            Some((last, last_date)) if is_joint(&text[last.end.min(range.start)..range.start]) => {
+                last.end = end;
+                *last_date = if weekday_alone(&text[last.clone()]) || last_date.is_none() { date.or(*last_date) } else { *last_date };
+            }
+            _ => found.push((range, date)),
+        }
+        at += used;
+    }
+    for (range, _) in &mut found {
+        let trimmed = text[range.clone()].trim_end_matches('.').len();
+        // A German day number keeps its period inside the text but not at the end of a phrase.
+        range.end = range.start + trimmed;
+    }
+    found
+}
+
+/// Whether two dates with only this between them are one: nothing, "the", "den".
+fn is_joint(between: &str) -> bool {
+    let between = between.trim_matches([',', ' ']);
+    matches!(between, "" | "the" | "den" | "dem" | "der" | "at" | "um")
+}
+
+fn weekday_alone(phrase: &str) -> bool {
+    phrase.split([' ', ',']).next().is_some_and(|w| weekday(&w.to_lowercase()).is_some())
+}
+
+fn is_qualifier(word: &str) -> bool {
+    is_next(word) || matches!(word, "this" | "before" | "vor" | "diesen" | "diese" | "dieser" | "kommenden" | "coming" | "late" | "early" | "ende")
+}
+
+/// Times that are no sure day: "this week", "next month", "before four", "this afternoon", "heute abend" is a day.
+fn vague_at(words: &[&str], at: usize) -> Option<usize> {
+    let word = |i: usize| words.get(at + i).copied().unwrap_or_default();
+    let spans = ["week", "month", "quarter", "year", "weekend", "afternoon", "morning", "evening", "summer", "autumn", "woche", "monat", "quartal", "jahr", "wochenende"];
+    let leads = ["this", "next", "diese", "diesen", "dieses", "nächste", "nächsten", "nächstes", "am"];
+    if leads.contains(&word(0)) && spans.contains(&word(1)) {
+        return Some(2);
+    }
+    let hours = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "noon", "lunch"];
+    (matches!(word(0), "before" | "until") && hours.contains(&word(1))).then_some(2)
+}
+
+/// Returns the date that begins at a token and how many tokens it takes; an inner `None` says "a date, but which".
+fn date_at(tokens: &[&str], at: usize, base: Date) -> Option<(Option<Date>, usize)> {
+    let word = |i: usize| tokens.get(at + i).map(|t| t.trim_end_matches('.')).unwrap_or_default();
+    let before = |i: usize| at.checked_sub(i).and_then(|b| tokens.get(b)).copied().unwrap_or_default();
+    let first = word(0);
+
+    if let Ok(date) = first.parse::<Date>() {
+        return Some((Some(date), 1));
+    }
+    if let Some(date) = dotted(tokens[at], base) {
+        return Some((date, 1));
+    }
+    match first {
+        "today" | "tonight" | "heute" | "eod" => return Some((Some(base), 1)),
+        "tomorrow" | "übermorgen" | "overmorrow" => {
+            let after_next = first != "tomorrow" || before(1) == "after";
+            return Some((base.checked_add(if after_next { 2 } else { 1 }.days()).ok(), 1));
+        }
+        // "am Morgen", "guten Morgen" and "Montag morgen" are times of day.
+        "morgen" if !matches!(before(1), "am" | "guten" | "jeden" | "den") && weekday(before(1)).is_none() => {
+            return Some((base.checked_add(1.day()).ok(), 1));
+        }
+        "in" => return span(word(1), word(2)).map(|span| (base.checked_add(span).ok(), 3)),
+        "end" if word(1) == "of" => {
+            let skip = usize::from(matches!(word(2), "the" | "this" | "next"));
+            return end_of(word(2 + skip), word(2) == "next", base).map(|d| (d, 3 + skip));
+        }
+        "ende" => {
+            let skip = usize::from(matches!(word(1), "der" | "des" | "dieser" | "diese" | "nächster" | "nächste"));
+            return end_of(word(1 + skip), word(1).starts_with("nächste"), base).map(|d| (d, 2 + skip));
+        }
+        "monatsende" => return Some((Some(base.last_of_month()), 1)),
+        _ => {}
+    }
+    if let Some(day) = weekday(first) {
+        let said_next = is_next(before(1)) || (before(1) == "woche" && is_next(before(2)));
+        let week_after = is_next(word(1)) && matches!(word(2), "week" | "woche");
+        let date = if said_next || week_after { in_next_week(base, day) } else { base.nth_weekday(1, day).ok() };
+        return Some((date, if week_after { 3 } else { 1 }));
+    }
+    if let Some(found) = month_and_day(&word, base) {
+        return Some(found);
+    }
+    // "the twenty-fourth": a day of this month or the next, if it is said to be one.
+    let led = matches!(before(1), "the" | "am" | "den" | "dem" | "der" | "zum");
+    let day = ordinal(first).filter(|_| led && !is_counted(word(1)))?;
+    let months = [base, base.last_of_month().tomorrow().ok()?];
+    let day_of = |month: Date| Date::new(month.year(), month.month(), day).ok();
+    Some((months.into_iter().filter_map(day_of).find(|d| *d >= base), 1))
+}
+
+/// Whether an ordinal before this word counts things: "the first lot", "the second person".
+fn is_counted(next: &str) -> bool {
+    !(next.is_empty() || weekday(next).is_some() || month(next).is_some() || SMALL_WORDS.contains(&next))
+}
+
+/// Words that may follow a day of the month: "by the twenty-fourth, so that …".
+const SMALL_WORDS: &[&str] = &["so", "and", "or", "then", "if", "that", "is", "at", "und", "oder", "dann", "also", "ist", "um", "live"];
+
+
+/// "14 march", "14th of march 2025", "march 14th", "14. märz".
+fn month_and_day<'a>(word: &dyn Fn(usize) -> &'a str, base: Date) -> Option<(Option<Date>, usize)> {
+    let year = |text: &str| text.parse::<i16>().ok().filter(|y| (1900..2200).contains(y));
+    let (day, month, mut used) = match (day_number(word(0)), month(word(0))) {
+        (Some(day), _) => {
+            let skip = usize::from(word(1) == "of");
+            (day, month(word(1 + skip))?, 2 + skip)
+        }
+        (None, Some(month)) => (day_number(word(1))?, month, 2),
+        _ => return None,
+    };
+    let date = match year(word(used)) {
+        Some(year) => {
+            used += 1;
+            Date::new(year, month, day).ok()
+        }
+        None => coming(day, month, base),
+    };
+    Some((date, used))
+}
+
+/// "14.3." and "14.03.2025"; the outer `None` says that the token is no such date.
+fn dotted(token: &str, base: Date) -> Option<Option<Date>> {
+    let parts: Vec<&str> = token.split('.').collect();
+    let (day, month) = (parts.first()?.parse().ok()?, parts.get(1)?.parse().ok()?);
+    match parts.get(2..)? {
+        [""] => Some(coming(day, month, base)),
+        [year] if year.len() == 4 => Some(Date::new(year.parse().ok()?, month, day).ok()),
+        _ => None,
+    }
+}
+
+/// The next day of that number and month, today included.
+fn coming(day: i8, month: i8, base: Date) -> Option<Date> {
+    [base.year(), base.year() + 1].into_iter().filter_map(|y| Date::new(y, month, day).ok()).find(|d| *d >= base)
+}
+
+fn in_next_week(base: Date, day: Weekday) -> Option<Date> {
+    let monday = base.checked_sub(i64::from(base.weekday().to_monday_zero_offset()).days()).ok()?;
+    monday.checked_add((7 + i64::from(day.to_monday_zero_offset())).days()).ok()
+}
+
+/// The last working day of a week, the last day of a month, or the day itself.
+fn end_of(what: &str, next: bool, base: Date) -> Option<Option<Date>> {
+    match what {
+        "day" | "tages" if !next => Some(Some(base)),
+        "week" | "woche" if next => Some(in_next_week(base, Weekday::Friday)),
+        // Said on a Friday it means that Friday; said on a weekend it is not sure.
+        "week" | "woche" => {
+            let days = 4 - i64::from(base.weekday().to_monday_zero_offset());
+            Some(if days >= 0 { base.checked_add(days.days()).ok() } else { None })
+        }
+        "month" | "monats" if next => Some(base.last_of_month().tomorrow().ok().map(Date::last_of_month)),
+        "month" | "monats" => Some(Some(base.last_of_month())),
+        _ => month(what).map(|m| coming(1, m, base.first_of_month()).map(Date::last_of_month)),
+    }
+}
+
+fn span(count: &str, unit: &str) -> Option<jiff::Span> {
+    let count: i64 = match count {
+        "a" | "one" | "einem" | "einer" => 1,
+        "two" | "zwei" => 2,
+        "three" | "drei" => 3,
+        "four" | "vier" => 4,
+        digits => digits.parse().ok().filter(|n| *n <= 1000)?,
+    };
+    match unit {
+        "day" | "days" | "tag" | "tagen" => Some(count.days()),
+        "week" | "weeks" | "woche" | "wochen" => Some(count.weeks()),
+        "month" | "months" | "monat" | "monaten" => Some(count.months()),
+        _ => None,
+    }
+}
+
+fn is_next(word: &str) -> bool {
+    matches!(word, "next" | "nächste" | "nächsten" | "nächster" | "nächstem")
+}
+
+fn day_number(word: &str) -> Option<i8> {
+    if let Some(day) = ordinal(word) {
+        return Some(day);
+    }
+    let digits = ["st", "nd", "rd", "th"].iter().find_map(|e| word.strip_suffix(e)).unwrap_or(word);
+    digits.parse().ok().filter(|d| (1..=31).contains(d))
+}
+
+/// A day of the month in words: "twenty-fourth", "siebenundzwanzigsten".
+fn ordinal(word: &str) -> Option<i8> {
+    const ENGLISH: [&str; 20] = [
+        "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
+        "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+        "twentieth",
+    ];
+    const GERMAN: [&str; 20] = [
+        "erst", "zweit", "dritt", "viert", "fünft", "sechst", "siebt", "acht", "neunt", "zehnt", "elft", "zwölft",
+        "dreizehnt", "vierzehnt", "fünfzehnt", "sechzehnt", "siebzehnt", "achtzehnt", "neunzehnt", "zwanzigst",
+    ];
+    let place = |list: &[&str], word: &str| list.iter().position(|w| *w == word).map(|i| i as i8 + 1);
+    match word {
+        "thirtieth" => return Some(30),
+        "thirty-first" => return Some(31),
+        _ => {}
+    }
+    if let Some(day) = place(&ENGLISH, word).or_else(|| word.strip_prefix("twenty-").and_then(|w| place(&ENGLISH[..9], w)).map(|d| 20 + d)) {
+        return Some(day);
+    }
+    let stem = ["en", "er", "em", "es", "e"].iter().find_map(|e| word.strip_suffix(e))?;
+    const UNITS: [&str; 9] = ["ein", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun"];
+    match stem {
+        "dreißigst" => Some(30),
+        "einunddreißigst" => Some(31),
+        _ => place(&GERMAN, stem).or_else(|| stem.strip_suffix("undzwanzigst").and_then(|u| place(&UNITS, u)).map(|d| 20 + d)),
+    }
+}
+
+fn weekday(word: &str) -> Option<Weekday> {
+    Some(match word {
+        "monday" | "montag" => Weekday::Monday,
+        "tuesday" | "dienstag" => Weekday::Tuesday,
+        "wednesday" | "mittwoch" => Weekday::Wednesday,
+        "thursday" | "donnerstag" => Weekday::Thursday,
+        "friday" | "freitag" => Weekday::Friday,
+        "saturday" | "samstag" | "sonnabend" => Weekday::Saturday,
+        "sunday" | "sonntag" => Weekday::Sunday,
+        _ => return None,
+    })
+}
+
+fn month(word: &str) -> Option<i8> {
+    const NAMES: [&[&str]; 12] = [
+        &["january", "jan", "januar", "jänner"],
+        &["february", "feb", "februar"],
+        &["march", "märz"], // "mar" and "may" alone are other words too; May is kept, beside a number it is a month
+        &["april", "apr"],
+        &["may", "mai"],
+        &["june", "jun", "juni"],
+        &["july", "jul", "juli"],
+        &["august", "aug"],
+        &["september", "sept", "sep"],
+        &["october", "oct", "oktober", "okt"],
+        &["november", "nov"],
+        &["december", "dec", "dezember", "dez"],
+    ];
+    NAMES.iter().position(|names| names.contains(&word)).map(|i| i as i8 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // 12 March 2025 was a Wednesday.
+    fn check(words: &str, expected: &str) {
+        let expected = Some(expected.to_string()).filter(|e| !e.is_empty());
+        assert_eq!(resolve_date(words, "2025-03-12T09:30:00"), expected, "{words}");
+    }
+
+    #[test]
+    fn weekdays_follow_the_documented_rule() {
+        check("by Friday", "2025-03-14");
+        check("this Friday", "2025-03-14");
+        check("next Friday", "2025-03-21");
+        check("Friday next week", "2025-03-21");
+        check("on Wednesday", "2025-03-19");
+        check("bis Freitag", "2025-03-14");
+        check("kommenden Montag", "2025-03-17");
+        check("nächste Woche Dienstag", "2025-03-18");
+        check("nächsten Freitag", "2025-03-21");
+    }
+
+    #[test]
+    fn days_spans_and_ends_are_counted_from_the_day_itself() {
+        check("tomorrow morning", "2025-03-13");
+        check("the day after tomorrow", "2025-03-14");
+        check("übermorgen", "2025-03-14");
+        check("morgen früh", "2025-03-13");
+        check("in two weeks", "2025-03-26");
+        check("in 10 Tagen", "2025-03-22");
+        check("by the end of the week", "2025-03-14");
+        check("end of next week", "2025-03-21");
+        check("Ende der Woche", "2025-03-14");
+        check("bis Ende des Monats", "2025-03-31");
+        check("by end of April", "2025-04-30");
+        check("end of March", "2025-03-31");
+    }
+
+    #[test]
+    fn dates_in_full_are_understood_and_roll_into_the_next_year() {
+        check("March 14th", "2025-03-14");
+        check("the 3rd of January", "2026-01-03");
+        check("14. März 2025", "2025-03-14");
+        check("am 28.3.", "2025-03-28");
+        check("28.03.2026", "2026-03-28");
+        check("2025-04-01", "2025-04-01");
+    }
+
+    #[test]
+    fn days_in_words_are_days() {
+        check("on Tuesday the twenty-fifth of March", "2025-03-25");
+        check("the twenty-fourth", "2025-03-24");
+        check("the fifth", "2025-04-05");
+        check("Donnerstag, den zweiten April", "2025-04-02");
+        check("am siebenundzwanzigsten April", "2025-04-27");
+        check("next Friday, so the twenty-first", "2025-03-21");
+        check("the second person", "");
+    }
+
+    #[test]
+    fn phrases_are_found_as_they_were_said() {
+        let found = |text: &str| date_phrases(text).into_iter().map(|r| text[r].to_owned()).collect::<Vec<_>>();
+        assert_eq!(found("I'll have the report ready by next Friday, so read it."), ["next Friday"]);
+        assert_eq!(found("I'll have it out before four, then we see."), ["before four"]);
+        assert_eq!(found("Tuesday the twenty-first, and then I'll sign."), ["Tuesday the twenty-first"]);
+        assert_eq!(found("Das baue ich bis Mittwoch ein."), ["Mittwoch"]);
+        assert_eq!(found("I'll order the tablet this week."), ["this week"]);
+        assert_eq!(found("No date in here at all, one moment."), Vec::<String>::new());
+    }
+
+    #[test]
+    fn two_readings_give_no_date() {
+        for words in
+            ["next week", "Wednesday or Thursday", "soon", "3/4", "guten Morgen", "31 February", "", "in a bit"]
+        {
+            check(words, "");
+        }
+        assert_eq!(resolve_date("Friday", "sometime"), None);
+    }
+}

@@ -1,0 +1,64 @@
+//! The prompts that come with the program. They live in `templates/prompts/`: tuning one is editing a file.
+
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use super::templates::{Template, TemplateFault, Templates};
+
+/// A prompt that was compiled in. Its syntax is ours to get right, so a fault in it is a bug.
+pub type Text = LazyLock<Template>;
+
+macro_rules! prompt {
+    ($(#[$doc:meta])* $name:ident, $file:literal) => {
+        $(#[$doc])*
+        pub static $name: Text = LazyLock::new(|| {
+            match Templates::new().compile_named($file, include_str!(concat!("../../../templates/prompts/", $file))) {
+                Ok(template) => template,
+                Err(fault) => panic!("{}: {fault} (line {:?})", $file, fault.line),
+            }
+        });
+    };
+}
+
+prompt!(
+    /// The system message of every step: `language`, `transcript`.
+    SYSTEM, "system.md.j2");
+prompt!(
+    /// What one part says: `text`, `sentences`, `focus`, `given`, `language`, `again`.
+    NOTE, "note.md.j2");
+prompt!(
+    /// One text written from notes: `notes`, `words`, `focus`, `given`, `language`.
+    WRITE, "write.md.j2");
+prompt!(
+    /// The opening of one sentence on what it all was about: `notes`, `language`.
+    ABOUT, "about.md.j2");
+prompt!(
+    /// Items of one part as JSON: `text`, `instruct`, `examples`, `fields`, `many`.
+    EXTRACT, "extract.md.j2");
+prompt!(
+    /// One item about one candidate: `text`, `instruct`, `examples`, `fields`, `speaker`, `said`.
+    EXTRACT_ONE, "extract-one.md.j2");
+prompt!(
+    /// A question to be answered yes or no: `text`, `instruct`, `said`, `speaker`, `item`.
+    SUPPORT, "support.md.j2");
+prompt!(
+    /// Which label fits: `text`, `labels`, `instruct`.
+    CLASSIFY, "classify.md.j2");
+
+/// Renders a compiled-in prompt, without the blank lines around it.
+pub fn render(text: &Text, names: &Value) -> Result<String, TemplateFault> {
+    Ok(Templates::new().render(text, names)?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_compiled_in_prompt_is_a_valid_template() {
+        for text in [&SYSTEM, &NOTE, &WRITE, &ABOUT, &EXTRACT, &EXTRACT_ONE, &SUPPORT, &CLASSIFY] {
+            assert!(!text.source().trim().is_empty());
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Notes: what each part says, in sentences that the part carries.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{Dropped, Grounded, Work};
+use crate::inference::engine::{FinishReason, Usage};
+use crate::steps::ask::Question;
+use crate::steps::parts::Part;
+use crate::steps::prompt::texts;
+use crate::steps::text::{content, sentences, words};
+use crate::steps::{Coverage, StepError};
+
+/// The length of a plain English or German sentence, for turning words into sentences and back.
+pub const WORDS_PER_SENTENCE: usize = 18;
+pub const MOST_SENTENCES: usize = 12;
+/// A part asks for no more than one sentence per this many tokens: more would have to be made up.
+const TOKENS_PER_SENTENCE: usize = 120;
+/// Without it a small model goes round in circles; higher, and it avoids the words of the text.
+const REPETITION_PENALTY: f32 = 1.1;
+const REPETITION_WINDOW: usize = 96;
+/// The second try is the only place where chance plays a part; its seed is the file's.
+const RETRY_TEMPERATURE: f32 = 0.4;
+
+/// The notes of all parts.
+pub struct Notes {
+    pub kept: Vec<Vec<Grounded>>, // per part, in order
+    pub was_read: Vec<bool>,      // per part
+    pub dropped: Vec<Dropped>,
+    pub usage: Usage,
+    quotes: BTreeSet<String>,
+    errors: Vec<String>,
+}
+
+impl Notes {
+    pub fn num_quoted(&self) -> usize {
+        self.quotes.len()
+    }
+
+    pub fn is_quote(&self, sentence: &str) -> bool {
+        self.quotes.contains(sentence)
+    }
+
+    /// Why the document is partial: the turns or bytes that were not read, and the first error.
+    pub fn failures(&self, coverage: &Coverage) -> Vec<String> {
+        let Some(error) = self.errors.first() else { return Vec::new() };
+        vec![format!("did not read {} {}: {error}", coverage.unit, coverage.unread.join(", "))]
+    }
+}
+
+/// The most tokens that this many sentences may take.
+pub fn max_tokens(sentences: usize) -> usize {
+    sentences * 48 + 24
+}
+
+/// Takes notes of every part. Fails only when no part could be read at all.
+pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
+    let document = work.cx.document;
+    let num_sentences: Vec<usize> = parts.iter().map(|p| num_sentences(work.num_words, parts.len(), p)).collect();
+    let instruction = texts::render(&texts::NOTE, &work.note_names("", 9, false))?;
+    let question = |i: usize, again: bool| -> Result<Question, StepError> {
+        let sentences = if again { 1 } else { num_sentences[i] };
+        let names = work.note_names(&parts[i].speech(document), sentences, again);
+        let mut sampling = work.asker.sampling();
+        sampling.repetition_penalty = sampling.repetition_penalty.max(REPETITION_PENALTY);
+        sampling.repetition_window = sampling.repetition_window.max(REPETITION_WINDOW);
+        if again {
+            sampling.temperature = sampling.temperature.max(RETRY_TEMPERATURE);
+            sampling.seed = sampling.seed.wrapping_add(1);
+        }
+        Ok(Question::new(texts::render(&texts::NOTE, &names)?, max_tokens(sentences), sampling))
+    };
+
+    let mut notes = Notes {
+        kept: vec![Vec::new(); parts.len()],
+        was_read: vec![false; parts.len()],
+        dropped: Vec::new(),
+        usage: Usage::default(),
+        quotes: BTreeSet::new(),
+        errors: Vec::new(),
+    };
+    let mut first_error = None;
+    let mut todo: Vec<usize> = (0..parts.len()).collect();
+    for again in [false, true] {
+        let questions = todo.iter().map(|&i| question(i, again)).collect::<Result<Vec<_>, _>>()?;
+        let done = if again { parts.len() } else { 0 };
+        let answers = work.asker.ask(&questions, done, parts.len() + todo.len() * usize::from(again))?;
+        for (&i, answer) in todo.iter().zip(answers) {
+            match answer {
+                Ok(answer) => {
+                    notes.usage += answer.usage;
+                    notes.was_read[i] = true;
+                    let cut = answer.finish == FinishReason::Length;
+                    let about = parts[i].turns();
+                    let (kept, dropped) = work.ground.sift(&answer.text, &about, &parts[i].speech(document), &instruction, cut);
+                    notes.kept[i] = kept;
+                    notes.dropped.extend(dropped);
+                }
+                Err(error) => {
+                    notes.errors.push(error.to_string());
+                    first_error.get_or_insert(error);
+                }
+            }
+        }
+        // Asked once more where nothing could be kept, failed calls included: a full cache may be empty by now.
+        todo.retain(|&i| notes.kept[i].is_empty());
+    }
+    if let (true, Some(error)) = (notes.was_read.iter().all(|read| !read), first_error) {
+        return Err(error.into());
+    }
+    if notes.was_read.iter().all(|read| *read) {
+        notes.errors.clear(); // the second try has read it after all
+    }
+    for i in todo.into_iter().filter(|&i| notes.was_read[i]).collect::<Vec<_>>() {
+        if let Some(quote) = most_telling(work, &parts[i]) {
+            notes.quotes.insert(quote.text.clone());
+            notes.kept[i].push(quote);
+        }
+    }
+    Ok(notes)
+}
+
+/// Sentences to ask a part for: half as many again as its share of the length, so that there is a choice.
+fn num_sentences(num_words: usize, num_parts: usize, part: &Part) -> usize {
+    let share = (num_words * 3).div_ceil(2 * WORDS_PER_SENTENCE * num_parts);
+    share.clamp(1, (part.num_tokens / TOKENS_PER_SENTENCE).clamp(1, MOST_SENTENCES))
+}
+
+/// Returns the sentence of a part that has most to do with the rest of it, as a quotation with its speaker.
+/// Greetings and questions say little, so that a part made of them alone gives none.
+fn most_telling(work: &Work<'_>, part: &Part) -> Option<Grounded> {
+    let document = work.cx.document;
+    let all = content(&part.speech(document));
+    let mut best: Option<(f64, Grounded)> = None;
+    for piece in &part.pieces {
+        let text = &document.text[piece.range.clone()];
+        for range in sentences(text) {
+            let sentence = crate::steps::text::squeeze(&text[range]);
+            let num_words = words(&sentence).len();
+            if !(7..=45).contains(&num_words) || sentence.ends_with('?') {
+                continue;
+            }
+            let own = content(&sentence);
+            let score = own.intersection(&all).count() as f64 / (num_words as f64).sqrt();
+            if best.as_ref().is_none_or(|(most, _)| score > *most) {
+                let speaker = piece.turn.and_then(|i| document.turns[i].speaker.as_deref());
+                let text = speaker.map_or_else(|| sentence.clone(), |s| format!("{s}: “{sentence}”"));
+                best = Some((score, Grounded { text, turns: piece.turn.into_iter().collect(), score: 1.0 }));
+            }
+        }
+    }
+    best.map(|(_, quote)| quote)
+}
+
+impl Work<'_> {
+    /// Notes as the model reads them, a line each.
+    pub(super) fn note_lines(sentences: &[Grounded]) -> String {
+        sentences.iter().map(|s| format!("- {}", s.text)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The names that the prompts for a whole text see.
+    pub(super) fn write_names(&self, sentences: &[Grounded], num_words: usize) -> serde_json::Value {
+        let given = self.given.iter().filter(|g| !g.is_null()).map(|g| g.to_string()).collect::<Vec<_>>().join("\n");
+        json!({
+            "notes": Self::note_lines(sentences), "words": num_words, "focus": self.focus, "given": given,
+            "transcript": !self.cx.document.turns.is_empty(), "language_name": self.language,
+            "title": self.cx.document.meta.get("title").cloned().unwrap_or_default(),
+        })
+    }
+}
