@@ -369,12 +369,14 @@ fn every_kind_of_value_has_its_own_complaint() {
         "`steps.s.template` must be a template, or a mapping with file, not a list"
     );
     assert_eq!(
-        step_fault("use: render^"),
-        "`template` is missing in `steps.s` | `template` is a template, or a mapping with file: The template."
+        faults_of(&SMALLEST.replace("use: summarize, length: 200 words, cite: turns", "use: render")),
+        [
+            "4:5 `template` is missing in `steps.minutes` | `template` is a template, or a mapping with file: The template."
+        ]
     );
     assert_eq!(
-        step_fault("use: split, when: \"{^{ doc.stem }}\""),
-        "`steps.s.when` is no valid expression: syntax error: expected identifier or string as map key, got `{` | an expression stands without {{ }}"
+        step_fault("use: split, when: ^\"{{ doc.stem }}\""),
+        "`steps.s.when` is an expression, which stands without {{ }}"
     );
     assert_eq!(
         step_fault("use: split, overlap: ^9k tokens"),
