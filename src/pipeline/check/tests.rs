@@ -573,3 +573,61 @@ fn the_model_of_the_command_line_takes_the_place_of_the_files_own() {
     let model = with(None);
     assert_eq!((model.defaults.window, model.threads, model.defaults.sampling.top_k), (Some(16_000), Some(2), 40));
 }
+
+#[test]
+fn no_damage_to_a_file_is_a_crash() {
+    let text = SMALLEST
+        .replace("steps:", "params: { n: { type: integer, default: 3 } }\nschemas: { a: { x: string } }\nsteps:");
+    let bytes = text.as_bytes();
+    let check_bytes = |bytes: &[u8]| {
+        let mut files = InMemory::default();
+        files.0.insert("/p/p.yaml".into(), bytes.to_vec());
+        let request = Request {
+            file: Path::new("p.yaml"),
+            kinds: KINDS,
+            overrides: &[],
+            model: None,
+            current_folder: Path::new("/p"),
+            files: &files,
+        };
+        if let Err(faults) = check(&request) {
+            assert!(!faults.is_empty() && faults.iter().all(|f| f.place.is_some()), "{faults:?}");
+        }
+    };
+    for end in 0..bytes.len() {
+        check_bytes(&bytes[..end]);
+    }
+    for at in 0..bytes.len() {
+        for byte in b"{}[]:\"'|>&*-%#!\t\n \0\xff" {
+            let mut damaged = bytes.to_vec();
+            damaged[at] = *byte;
+            check_bytes(&damaged);
+        }
+    }
+}
+
+#[test]
+fn a_pipeline_is_explained_with_every_default() {
+    let text = crate::pipeline::explain::pipeline(&plan_of(SMALLEST));
+    for line in [
+        "calls: /p/calls/*.vtt",
+        "merge_gap      2s  (default)",
+        "temperature         0  (default)",
+        "1. minutes: Writes a summary (summarize; asks the model)",
+        "length       200 words\n",
+        "focus        off  (default)",
+        "long.size    2500 tokens  (default)",
+        "if it fails  the document is set aside with its reason, the run goes on  (from `run`)",
+        "gives        steps.minutes.text, steps.minutes.coverage",
+        "page: out/{{ doc.stem }}.md, Markdown, one file per document",
+        "timeout.document  1h  (default)",
+    ] {
+        assert!(text.contains(line), "{line}\n{text}");
+    }
+    let verb = crate::pipeline::explain::verb(&SUMMARIZE);
+    assert!(
+        verb.contains("length: an amount such as 200 tokens or 200 turns or 200 words; by default 200 words"),
+        "{verb}"
+    );
+    assert!(verb.contains("    long.passes: an integer from 1 to 4; by default 2"), "{verb}");
+}
