@@ -30,13 +30,19 @@ pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// Writes every diagnostic to standard error, each with the line it is about, and how many there are.
+/// Nobody reads on behind these; a file with more is most often no pipeline at all.
+const MOST_SHOWN: usize = 100;
+
+/// Writes diagnostics to standard error, each with the line it is about, and how many there are.
 pub fn diagnostics(diagnostics: &[Diagnostic]) {
     let mut texts = Texts::default();
     let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
     let mut err = anstream::stderr();
-    for diagnostic in diagnostics {
+    for diagnostic in diagnostics.iter().take(MOST_SHOWN) {
         let _ = writeln!(err, "{}\n", render(&renderer, diagnostic, &mut texts));
+    }
+    if let Some(more) = diagnostics.len().checked_sub(MOST_SHOWN).filter(|n| *n > 0) {
+        let _ = writeln!(err, "and {more} more; `quarry check --json` tells them all");
     }
     let count = |severity| diagnostics.iter().filter(|d| d.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
