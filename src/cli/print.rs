@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, renderer::DecorStyle};
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, renderer::DecorStyle};
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -30,13 +30,19 @@ pub fn note(text: &str) {
     let _ = writeln!(anstream::stderr(), "{text}");
 }
 
-/// Writes every diagnostic to standard error, each with the line it is about, and how many there are.
+/// Nobody reads on behind these; a file with more is most often no pipeline at all.
+const MOST_SHOWN: usize = 100;
+
+/// Writes diagnostics to standard error, each with the line it is about, and how many there are.
 pub fn diagnostics(diagnostics: &[Diagnostic]) {
     let mut texts = Texts::default();
     let renderer = Renderer::styled().decor_style(DecorStyle::Ascii);
     let mut err = anstream::stderr();
-    for diagnostic in diagnostics {
+    for diagnostic in diagnostics.iter().take(MOST_SHOWN) {
         let _ = writeln!(err, "{}\n", render(&renderer, diagnostic, &mut texts));
+    }
+    if let Some(more) = diagnostics.len().checked_sub(MOST_SHOWN).filter(|n| *n > 0) {
+        let _ = writeln!(err, "and {more} more; `quarry check --json` tells them all");
     }
     let count = |severity| diagnostics.iter().filter(|d| d.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
@@ -92,30 +98,33 @@ fn read(path: &Path) -> Option<String> {
 fn render(renderer: &Renderer, diagnostic: &Diagnostic, texts: &mut Texts) -> String {
     let level = if diagnostic.severity == Severity::Error { Level::ERROR } else { Level::WARNING };
     let title = level.primary_title(shown(&diagnostic.message));
-    let hints: Vec<_> = diagnostic.hints.iter().map(|h| Level::HELP.with_name("hint").message(shown(h))).collect();
     let Some(place) = &diagnostic.place else {
-        return renderer.render(&[Group::with_title(title).elements(hints)]);
+        let mut text = renderer.render(&[Group::with_title(title)]);
+        diagnostic.hints.iter().for_each(|h| text.push_str(&format!("\nhint: {}", shown(h))));
+        return text;
     };
     let path = shown(&place.file.to_string_lossy());
-    // Long lines are cut around the place: a file may be one line of a megabyte.
-    let (before, line) = cut(texts.line(place).unwrap_or_default(), place.column as usize - 1);
-    let span = token(&line, before);
-    let snippet = Snippet::source(line)
-        .line_start(place.line as usize)
-        .path(format!("{path}:{}:{}", place.line, place.column))
-        .annotation(AnnotationKind::Primary.span(span));
-    renderer.render(&[title.element(snippet).elements(hints)])
+    let hints = diagnostic.hints.iter().map(|h| Level::HELP.with_name("hint").message(shown(h)));
+    let (line, column) = (place.line as usize, (place.column as usize).max(1));
+    match texts.line(place).filter(|text| text.len() <= LONGEST_LINE) {
+        Some(text) => {
+            // One character for one, so that columns stay what they are.
+            let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            let at = text.char_indices().nth(column - 1).map_or(text.len(), |(i, _)| i);
+            let span = token(&text, at);
+            let snippet = Snippet::source(text).line_start(line).path(path);
+            let snippet = snippet.annotation(AnnotationKind::Primary.span(span));
+            renderer.render(&[title.element(snippet).elements(hints)])
+        }
+        None => {
+            let origin = Origin::path(path).line(line).char_column(column);
+            renderer.render(&[title.element(origin).elements(hints)])
+        }
+    }
 }
 
-/// Returns the part of a line around a column, and the byte at which that column stands in it.
-fn cut(line: &str, column: usize) -> (usize, String) {
-    const AROUND: usize = 100; // characters
-    let skipped = if column > AROUND { column - AROUND } else { 0 };
-    let part: String =
-        line.chars().skip(skipped).take(2 * AROUND).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let at = part.char_indices().nth(column - skipped).map_or(part.len(), |(i, _)| i);
-    (at, part)
-}
+/// A file may be one line of a megabyte: such a line is not shown, only its place.
+const LONGEST_LINE: usize = 2_000; // bytes
 
 /// Returns the bytes of the word or the quoted text that begins at `at`.
 fn token(line: &str, at: usize) -> std::ops::Range<usize> {
@@ -169,7 +178,7 @@ error: unknown key `overlp`
     #[test]
     fn a_mistake_without_a_place_is_two_lines_and_a_missing_file_is_no_crash() {
         let diagnostic = Diagnostic::error("no such file").hint("look again");
-        assert_eq!(plain(&diagnostic, ""), "error: no such file\n  |\n  = hint: look again");
+        assert_eq!(plain(&diagnostic, ""), "error: no such file\nhint: look again");
         let gone = Diagnostic::error("x").at(Place { file: "gone.yaml".into(), line: 7, column: 9 });
         assert!(plain(&gone, "").contains("gone.yaml:7:9"));
     }
@@ -183,9 +192,9 @@ error: unknown key `overlp`
     }
 
     #[test]
-    fn a_line_of_a_megabyte_is_cut_around_the_place() {
+    fn a_line_of_a_megabyte_is_not_shown() {
         let text = format!("a: {}ö!{}", "x".repeat(500_000), "y".repeat(500_000));
         let rendered = plain(&Diagnostic::error("here").at(at(1, 500_004)), &text);
-        assert!(rendered.len() < 2000, "{}", rendered.len());
+        assert!(rendered.len() < 2000 && rendered.contains("p.yaml:1:500004"), "{rendered}");
     }
 }

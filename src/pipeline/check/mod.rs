@@ -166,7 +166,7 @@ fn name_fault(shaper: &mut Shaper<'_>, what: &str, name: &str, at: Position) {
     }
     let message = format!("the {what} {} cannot be named in a template", quoted(name));
     let word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-    let hint = if word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+    let hint = if word.starts_with(|c: char| c.is_ascii_alphabetic()) {
         format!("letters, digits and `_` are possible: {word}")
     } else {
         "letters, digits and `_` are possible, with a letter first".into()

@@ -29,13 +29,15 @@ fn check_one(shaper: &Shaper<'_>, scope: &Scope<'_>, slot: &Slot, seat: Seat) ->
     let found = match found {
         Ok(found) => found,
         Err(fault) => {
-            let language = if slot.language == Language::Template { "template" } else { "expression" };
-            let message = format!("`{name}` is no valid {language}: {}", fault.message);
-            let mut diagnostic =
-                Diagnostic::error(message).at(place(Position { line: fault.line, column: fault.column }));
-            if slot.language == Language::Expression && references::looks_like_template(&slot.text) {
-                diagnostic.hints.push("an expression stands without {{ }}".into());
-            }
+            let is_wrapped = slot.language == Language::Expression && references::looks_like_template(&slot.text);
+            let diagnostic = if is_wrapped {
+                let message = format!("`{name}` is an expression, which stands without {{{{ }}}}");
+                Diagnostic::error(message).at(place_of_value(shaper, slot))
+            } else {
+                let language = if slot.language == Language::Template { "template" } else { "expression" };
+                let message = format!("`{name}` is no valid {language}: {}", fault.message);
+                Diagnostic::error(message).at(place(Position { line: fault.line, column: fault.column }))
+            };
             return (Vec::new(), vec![diagnostic]);
         }
     };
@@ -48,10 +50,14 @@ fn place_of(shaper: &Shaper<'_>, slot: &Slot, at: Position) -> Place {
     match &slot.file {
         Some(file) => at.in_file(file),
         // A default that was filled in has no text of its own.
-        None if slot.node.span.is_empty() => slot.node.at.in_file(&shaper.around.source.path),
+        None if slot.node.span.is_empty() => place_of_value(shaper, slot),
         None => {
             let source = shaper.around.source;
             slot.node.position_within(&source.text, at.line, at.column).in_file(&source.path)
         }
     }
+}
+
+fn place_of_value(shaper: &Shaper<'_>, slot: &Slot) -> Place {
+    slot.node.at.in_file(&shaper.around.source.path)
 }

@@ -19,6 +19,9 @@ use crate::pipeline::tree::{Node, NodeValue, Position, quoted};
 use crate::spec::KeySpec;
 use crate::steps::{BuildContext, StepKind};
 
+/// Every step may name every other: this bounds the work of checking that.
+const MAX_STEPS: usize = 500;
+
 /// A step whose name and verb have been read.
 pub struct Draft<'n> {
     id: String,
@@ -47,7 +50,10 @@ pub fn drafts<'n>(
             let fault = shaper.fault(section.at, format!("`steps` must be a list of steps, not {what}"));
             fault.hints.push("write: - { id: minutes, use: summarize }".into());
         }
-        for (i, node) in items.iter().enumerate() {
+        if let Some(first) = items.get(MAX_STEPS) {
+            shaper.fault(first.at, format!("more than {MAX_STEPS} steps in one file (max_steps)"));
+        }
+        for (i, node) in items.iter().take(MAX_STEPS).enumerate() {
             let id = read_id(&mut shaper, node, &mut seen).unwrap_or_else(|| i.to_string());
             drafts.push(Draft { id, kind: read_verb(&mut shaper, node, kinds), node });
         }
