@@ -6,8 +6,10 @@ mod core;
 mod load;
 mod local;
 mod request;
+mod scheduler;
 mod scripted;
 mod scripted_tokens;
+mod sequence;
 
 pub use core::{Core, Metrics};
 pub use load::{Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, card_digest, load_core, load_engine};
@@ -16,4 +18,6 @@ pub use request::{
     CancelToken, Chat, ChatDocument, Completion, Constraint, FinishReason, GenerateError, GenerateRequest, Generator,
     Message, ModelCard, Prompt, Role, ScoreRequest, Usage,
 };
+pub use scheduler::Limits;
 pub use scripted::{ScriptError, Scripted};
+pub use sequence::{Decoding, Goal, TokenRequest, TokenResult};

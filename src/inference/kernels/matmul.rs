@@ -120,6 +120,16 @@ pub(super) fn group_times_tile(
             // SAFETY: the first `tile.len()` pointers are rows of `cols` quants and `cols / 32` blocks; the group holds
             // that many blocks of this packing (asserted); `isa` is available.
             unsafe { packed_tile(isa, packed.packing, group.as_ptr(), cols / 32, tile.len(), &quants, &infos, out) };
+            for (r, out) in tile.iter().zip(out) {
+                let (r, blocks) = (*r as usize, cols / 32);
+                let listed = &x.fine.listed[r * blocks..][..usize::from(x.fine.counts[r])];
+                if listed.is_empty() {
+                    continue;
+                }
+                let (fine, infos) = (x.fine.quants[r * cols..].as_ptr(), x.fine.blocks[r * blocks..].as_ptr());
+                // SAFETY: as above, for one row; the listed blocks are blocks of the row.
+                unsafe { packed_remainder(isa, packed.packing, group.as_ptr(), blocks, fine, infos, listed, out) };
+            }
         }
         Data::F32(w) => float_group(isa, FloatKind::F32, w.as_ptr().cast(), matrix, g, x, tile, out),
         Data::F16(w) => float_group(isa, FloatKind::F16, w.as_ptr().cast(), matrix, g, x, tile, out),
@@ -143,6 +153,7 @@ per_isa! {
 }
 
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 unsafe fn packed_tile_body<L: Lanes>(
     packing: Packing,
     group: *const u8,
@@ -153,26 +164,80 @@ unsafe fn packed_tile_body<L: Lanes>(
     out: &mut [[f32; LANES]; TILE],
 ) {
     macro_rules! tile {
-        ($kernel:ident) => {
-            match rows {
-                1 => $kernel::<L, 1>(group, blocks, quants, infos, out),
-                2 => $kernel::<L, 2>(group, blocks, quants, infos, out),
-                3 => $kernel::<L, 3>(group, blocks, quants, infos, out),
-                4 => $kernel::<L, 4>(group, blocks, quants, infos, out),
-                5 => $kernel::<L, 5>(group, blocks, quants, infos, out),
-                6 => $kernel::<L, 6>(group, blocks, quants, infos, out),
-                _ => {}
+        ($n:literal) => {{
+            let mut sums = [L::splat(0.0); $n];
+            // The packing is settled outside the loop over blocks.
+            match packing {
+                Packing::Signed8 => (0..blocks).for_each(|b| signed8::<L, $n>(group, blocks, b, quants, infos, &mut sums)),
+                Packing::Signed8Halves => {
+                    (0..blocks).for_each(|b| signed8_halves::<L, $n>(group, blocks, b, quants, infos, &mut sums))
+                }
+                Packing::Unsigned8 => {
+                    (0..blocks).for_each(|b| unsigned8::<L, $n>(group, blocks, b, quants, infos, &mut sums))
+                }
+                Packing::Unsigned4 => {
+                    (0..blocks).for_each(|b| unsigned4::<L, $n>(group, blocks, b, quants, infos, &mut sums))
+                }
             }
-        };
+            for t in 0..$n {
+                sums[t].store(out[t].as_mut_ptr());
+            }
+        }};
     }
     // SAFETY: the caller's obligations, passed on.
     unsafe {
-        match packing {
-            Packing::Signed8 => tile!(signed8),
-            Packing::Signed8Halves => tile!(signed8_halves),
-            Packing::Unsigned8 => tile!(unsigned8),
-            Packing::Unsigned4 => tile!(unsigned4),
+        match rows {
+            1 => tile!(1),
+            2 => tile!(2),
+            3 => tile!(3),
+            4 => tile!(4),
+            5 => tile!(5),
+            6 => tile!(6),
+            _ => {}
         }
+    }
+}
+
+per_isa! {
+    /// Adds to `out` what the listed blocks' remainders give.
+    ///
+    /// # Safety
+    /// - As for `packed_tile`, with one row of quants and infos; every listed block is below `blocks`.
+    unsafe fn packed_remainder(
+        packing: Packing,
+        group: *const u8,
+        blocks: usize,
+        quants: *const i8,
+        infos: *const BlockInfo,
+        listed: &[u16],
+        out: &mut [f32; LANES],
+    ) = packed_remainder_body;
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+unsafe fn packed_remainder_body<L: Lanes>(
+    packing: Packing,
+    group: *const u8,
+    blocks: usize,
+    quants: *const i8,
+    infos: *const BlockInfo,
+    listed: &[u16],
+    out: &mut [f32; LANES],
+) {
+    let (quants, infos) = ([quants; TILE], [infos; TILE]);
+    // SAFETY: the caller's obligations, passed on; `out` holds sixteen values.
+    unsafe {
+        let mut sums = [L::load(out.as_ptr())];
+        for b in listed.iter().map(|b| usize::from(*b)) {
+            match packing {
+                Packing::Signed8 => signed8::<L, 1>(group, blocks, b, &quants, &infos, &mut sums),
+                Packing::Signed8Halves => signed8_halves::<L, 1>(group, blocks, b, &quants, &infos, &mut sums),
+                Packing::Unsigned8 => unsigned8::<L, 1>(group, blocks, b, &quants, &infos, &mut sums),
+                Packing::Unsigned4 => unsigned4::<L, 1>(group, blocks, b, &quants, &infos, &mut sums),
+            }
+        }
+        sums[0].store(out.as_mut_ptr());
     }
 }
 
@@ -183,39 +248,35 @@ unsafe fn four(q: *const i8, b: usize, j: usize) -> i32 {
     unsafe { q.add(b * 32 + j * 4).cast::<i32>().read_unaligned() }
 }
 
+// The four block kernels add block `b` of a group to the sums of N rows.
+// SAFETY of all: see `packed_tile`; `b < blocks` and `j < 8` keep every offset inside the group and the rows.
+
 #[inline(always)]
 unsafe fn signed8<L: Lanes, const N: usize>(
     group: *const u8,
     blocks: usize,
+    b: usize,
     quants: &[*const i8; TILE],
     infos: &[*const BlockInfo; TILE],
-    out: &mut [[f32; LANES]; TILE],
+    sums: &mut [L; N],
 ) {
-    // SAFETY: see `packed_tile`; `b < blocks` and `j < 8` keep every offset inside the group and the rows.
+    // SAFETY: as said above.
     unsafe {
-        let scales = group.add(blocks * 512).cast::<u16>();
-        let mut sums = [L::splat(0.0); N];
-        for b in 0..blocks {
-            // Weights are stored with an offset of 128: start from -128 times the sum of the activations.
-            let mut acc: [L::Ints; N] = std::array::from_fn(|_| L::ints_splat(0));
+        // Weights are stored with an offset of 128: start from -128 times the sum of the activations.
+        let mut acc: [L::Ints; N] = std::array::from_fn(|t| {
+            let halves = (*infos[t].add(b)).half_sums;
+            L::ints_splat(-128 * (halves[0] + halves[1]))
+        });
+        for j in 0..8 {
+            let w = L::load_bytes(group.add(b * 512 + j * 64));
             for t in 0..N {
-                let halves = (*infos[t].add(b)).half_sums;
-                acc[t] = L::ints_splat(-128 * (halves[0] + halves[1]));
-            }
-            for j in 0..8 {
-                let w = L::load_bytes(group.add(b * 512 + j * 64));
-                for t in 0..N {
-                    acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
-                }
-            }
-            let scale = L::load_f16(scales.add(b * LANES));
-            for t in 0..N {
-                let both = scale.mul(L::splat((*infos[t].add(b)).scale));
-                sums[t] = L::ints_to_f32(acc[t]).mul_add(both, sums[t]);
+                acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
             }
         }
+        let scale = L::load_f16(group.add(blocks * 512).cast::<u16>().add(b * LANES));
         for t in 0..N {
-            sums[t].store(out[t].as_mut_ptr());
+            let both = scale.mul(L::splat((*infos[t].add(b)).scale));
+            sums[t] = L::ints_to_f32(acc[t]).mul_add(both, sums[t]);
         }
     }
 }
@@ -224,35 +285,27 @@ unsafe fn signed8<L: Lanes, const N: usize>(
 unsafe fn signed8_halves<L: Lanes, const N: usize>(
     group: *const u8,
     blocks: usize,
+    b: usize,
     quants: &[*const i8; TILE],
     infos: &[*const BlockInfo; TILE],
-    out: &mut [[f32; LANES]; TILE],
+    sums: &mut [L; N],
 ) {
-    // SAFETY: as in `signed8`; the scales are two runs of sixteen per block.
+    // SAFETY: as said above; the scales are two runs of sixteen per block.
     unsafe {
-        let scales = group.add(blocks * 512).cast::<u16>();
-        let mut sums = [L::splat(0.0); N];
-        for b in 0..blocks {
-            for half in 0..2 {
-                let mut acc: [L::Ints; N] = std::array::from_fn(|_| L::ints_splat(0));
+        for half in 0..2 {
+            let mut acc: [L::Ints; N] =
+                std::array::from_fn(|t| L::ints_splat(-128 * (*infos[t].add(b)).half_sums[half]));
+            for j in half * 4..half * 4 + 4 {
+                let w = L::load_bytes(group.add(b * 512 + j * 64));
                 for t in 0..N {
-                    acc[t] = L::ints_splat(-128 * (*infos[t].add(b)).half_sums[half]);
-                }
-                for j in half * 4..half * 4 + 4 {
-                    let w = L::load_bytes(group.add(b * 512 + j * 64));
-                    for t in 0..N {
-                        acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
-                    }
-                }
-                let scale = L::load_f16(scales.add((b * 2 + half) * LANES));
-                for t in 0..N {
-                    let both = scale.mul(L::splat((*infos[t].add(b)).scale));
-                    sums[t] = L::ints_to_f32(acc[t]).mul_add(both, sums[t]);
+                    acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
                 }
             }
-        }
-        for t in 0..N {
-            sums[t].store(out[t].as_mut_ptr());
+            let scale = L::load_f16(group.add(blocks * 512).cast::<u16>().add((b * 2 + half) * LANES));
+            for t in 0..N {
+                let both = scale.mul(L::splat((*infos[t].add(b)).scale));
+                sums[t] = L::ints_to_f32(acc[t]).mul_add(both, sums[t]);
+            }
         }
     }
 }
@@ -261,27 +314,21 @@ unsafe fn signed8_halves<L: Lanes, const N: usize>(
 unsafe fn unsigned8<L: Lanes, const N: usize>(
     group: *const u8,
     blocks: usize,
+    b: usize,
     quants: &[*const i8; TILE],
     infos: &[*const BlockInfo; TILE],
-    out: &mut [[f32; LANES]; TILE],
+    sums: &mut [L; N],
 ) {
-    // SAFETY: as in `signed8`; scales and mins are two runs of sixteen per block.
+    // SAFETY: as said above; scales and mins are two runs of sixteen per block.
     unsafe {
-        let scales = group.add(blocks * 512).cast::<u16>();
-        let mut sums = [L::splat(0.0); N];
-        for b in 0..blocks {
-            let mut acc: [L::Ints; N] = std::array::from_fn(|_| L::ints_splat(0));
-            for j in 0..8 {
-                let w = L::load_bytes(group.add(b * 512 + j * 64));
-                for t in 0..N {
-                    acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
-                }
+        let mut acc: [L::Ints; N] = std::array::from_fn(|_| L::ints_splat(0));
+        for j in 0..8 {
+            let w = L::load_bytes(group.add(b * 512 + j * 64));
+            for t in 0..N {
+                acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
             }
-            with_min::<L, N>(scales, b, &acc, infos, &mut sums);
         }
-        for t in 0..N {
-            sums[t].store(out[t].as_mut_ptr());
-        }
+        with_min::<L, N>(group.add(blocks * 512).cast(), b, &acc, infos, sums);
     }
 }
 
@@ -289,29 +336,23 @@ unsafe fn unsigned8<L: Lanes, const N: usize>(
 unsafe fn unsigned4<L: Lanes, const N: usize>(
     group: *const u8,
     blocks: usize,
+    b: usize,
     quants: &[*const i8; TILE],
     infos: &[*const BlockInfo; TILE],
-    out: &mut [[f32; LANES]; TILE],
+    sums: &mut [L; N],
 ) {
-    // SAFETY: as in `unsigned8`, with four runs of 64 bytes per block.
+    // SAFETY: as said above, with four runs of 64 bytes per block.
     unsafe {
-        let scales = group.add(blocks * 256).cast::<u16>();
-        let mut sums = [L::splat(0.0); N];
-        for b in 0..blocks {
-            let mut acc: [L::Ints; N] = std::array::from_fn(|_| L::ints_splat(0));
-            for j in 0..4 {
-                let both = L::load_bytes(group.add(b * 256 + j * 64));
-                let (low, high) = (L::low_nibbles(both), L::high_nibbles(both));
-                for t in 0..N {
-                    acc[t] = L::dot(acc[t], low, four(quants[t], b, j));
-                    acc[t] = L::dot(acc[t], high, four(quants[t], b, j + 4));
-                }
+        let mut acc: [L::Ints; N] = std::array::from_fn(|_| L::ints_splat(0));
+        for j in 0..4 {
+            let both = L::load_bytes(group.add(b * 256 + j * 64));
+            let (low, high) = (L::low_nibbles(both), L::high_nibbles(both));
+            for t in 0..N {
+                acc[t] = L::dot(acc[t], low, four(quants[t], b, j));
+                acc[t] = L::dot(acc[t], high, four(quants[t], b, j + 4));
             }
-            with_min::<L, N>(scales, b, &acc, infos, &mut sums);
         }
-        for t in 0..N {
-            sums[t].store(out[t].as_mut_ptr());
-        }
+        with_min::<L, N>(group.add(blocks * 256).cast(), b, &acc, infos, sums);
     }
 }
 
