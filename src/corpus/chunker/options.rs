@@ -98,7 +98,9 @@ impl ChunkOptions {
         if let Some(value) = given(split, "size") {
             match parse_amount(value) {
                 Some((size, "tokens" | "")) if size >= MIN_SIZE => options.size = size,
-                Some((_, "tokens" | "")) => fault("size", format!("is under {MIN_SIZE} tokens, the least a chunk can be")),
+                Some((_, "tokens" | "")) => {
+                    fault("size", format!("is under {MIN_SIZE} tokens, the least a chunk can be"))
+                }
                 _ => fault("size", format!("`{}` is no number of tokens such as 2000 tokens", written(value))),
             }
         }
@@ -209,8 +211,7 @@ mod tests {
 
     #[test]
     fn amounts_are_read_as_they_are_written() {
-        let options =
-            ChunkOptions::parse(&json!({"by": "turns", "size": "6k tokens", "overlap": "2 turns"})).unwrap();
+        let options = ChunkOptions::parse(&json!({"by": "turns", "size": "6k tokens", "overlap": "2 turns"})).unwrap();
         assert_eq!((options.by, options.size, options.overlap), (ChunkBy::Turns, 6000, Overlap::Units(2)));
         assert_eq!(ChunkOptions::parse(&json!({"size": 300, "overlap": 0})).unwrap().size, 300);
     }

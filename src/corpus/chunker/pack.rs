@@ -135,12 +135,7 @@ fn overlap_start(units: &[TurnUnit], fresh: usize, options: &ChunkOptions) -> us
 }
 
 /// Packs sentences, sections or pages, or cuts the whole text at its best breaks.
-pub(super) fn text(
-    document: &Document,
-    by: ChunkBy,
-    options: &ChunkOptions,
-    counter: &dyn TokenCounter,
-) -> Vec<Chunk> {
+pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, counter: &dyn TokenCounter) -> Vec<Chunk> {
     let text = document.text.as_str();
     let tokens = Tokens::of(text, 0..text.len(), counter);
     let shown = |range: &Range<usize>| text[range.clone()].trim();
@@ -225,13 +220,7 @@ fn leading_space(text: &str) -> usize {
 }
 
 /// Returns the first of at most `max_parts` parts before `fresh` that come again, within `max_tokens`.
-fn repeated_parts(
-    parts: &[Range<usize>],
-    tokens: &Tokens,
-    fresh: usize,
-    max_parts: usize,
-    max_tokens: usize,
-) -> usize {
+fn repeated_parts(parts: &[Range<usize>], tokens: &Tokens, fresh: usize, max_parts: usize, max_tokens: usize) -> usize {
     let end = parts[fresh].start;
     let mut start = fresh;
     while start > 0 && fresh - start < max_parts && tokens.count(&(parts[start - 1].start..end)) <= max_tokens {
@@ -253,12 +242,7 @@ fn repeat_from(text: &str, tokens: &Tokens, at: usize, num_tokens: usize) -> usi
 }
 
 /// Returns the fresh range with as much of the overlap before it as fits.
-fn within(
-    mut from: usize,
-    fresh: &Range<usize>,
-    fits: impl Fn(&Range<usize>) -> bool,
-    text: &str,
-) -> Range<usize> {
+fn within(mut from: usize, fresh: &Range<usize>, fits: impl Fn(&Range<usize>) -> bool, text: &str) -> Range<usize> {
     while from < fresh.start && !fits(&(from..fresh.end)) {
         from = text.ceil_char_boundary(from + (fresh.start - from).div_ceil(2)).min(fresh.start);
     }
@@ -268,7 +252,7 @@ fn within(
 /// Heading paths of ascending places, each heading looked at once.
 struct HeadingPaths<'a> {
     document: &'a Document,
-    next: usize,      // index of the first heading not passed
+    next: usize,       // index of the first heading not passed
     above: Vec<usize>, // indices of the headings that stand above the last place
 }
 

@@ -71,7 +71,7 @@ pub struct Heading {
     pub range: Range<usize>, // bytes of `Document::text`, of the heading's own line
 }
 
-/// What one person said without a break. Times come only from cue-timed formats, names only from the file.
+/// What one person said without a break. Times come only from cues and stamps of the file, names only from the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
     pub id: TurnId, // 1-based position in `Document::turns`

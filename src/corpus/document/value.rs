@@ -115,8 +115,7 @@ mod tests {
     fn a_heading_path_forgets_siblings() {
         let mut document = Document::of(Format::Markdown, "x".repeat(40));
         let heading = |level, title: &str, at| Heading { level, title: title.into(), range: at..at + 1 };
-        document.headings =
-            vec![heading(1, "A", 0), heading(2, "B", 10), heading(2, "C", 20), heading(1, "D", 30)];
+        document.headings = vec![heading(1, "A", 0), heading(2, "B", 10), heading(2, "C", 20), heading(1, "D", 30)];
         assert_eq!(document.heading_path(5), ["A"]);
         assert_eq!(document.heading_path(20), ["A", "C"]);
         assert_eq!(document.heading_path(39), ["D"]);

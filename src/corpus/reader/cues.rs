@@ -37,7 +37,7 @@ pub(super) fn to_document(
     malformed: Vec<usize>,
     options: &ReadOptions,
 ) -> Result<Document, Refusal> {
-    let mut turns = TurnBuilder::new(options.merge_gap_ms);
+    let mut turns = TurnBuilder::new(options);
     let style = Style::of(&cues);
     let num_carried = match &style {
         Style::Labels(census) => push_labeled(&mut turns, &cues, census),
@@ -61,7 +61,7 @@ pub(super) fn to_document(
     if options.as_ == ReadAs::Transcript && matches!(style, Style::Nobody) {
         warnings.push("names no speaker".into());
     }
-    let mut document = turns.finish(format);
+    let mut document = turns.finish(format)?;
     document.warnings = warnings;
     Ok(document)
 }

@@ -21,6 +21,9 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded {
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         return with(encoding, &bytes[mark..], None);
     }
+    if is_iso_2022_jp(bytes) {
+        return with(encoding_rs::ISO_2022_JP, bytes, Some("it holds the escape sequences of Japanese mail"));
+    }
     if let Ok(text) = std::str::from_utf8(bytes)
         && utf16_without_mark(bytes).is_none()
     {
@@ -66,6 +69,12 @@ fn utf32(bytes: &[u8], unit: fn([u8; 4]) -> u32) -> String {
             Err(_) => '\u{FFFD}', // the file ends inside a character
         })
         .collect()
+}
+
+/// Seven-bit Japanese is valid UTF-8 to look at; what gives it away is its switch to two-byte characters.
+fn is_iso_2022_jp(bytes: &[u8]) -> bool {
+    let switches = bytes.windows(3).any(|w| matches!(w, [0x1B, b'$', b'@' | b'B']));
+    switches && bytes.is_ascii() && !encoding_rs::ISO_2022_JP.decode_without_bom_handling(bytes).1
 }
 
 /// Every other byte of Western text in UTF-16 is zero, and text in any other encoding has none at all.
@@ -121,6 +130,8 @@ mod tests {
         check(&bytes, "Die Bürgermeisterin hört zu. Größe über alles, schön!", 1);
         let (bytes, _, _) = encoding_rs::SHIFT_JIS.encode("会議は三時に始まります。資料を持ってきてください。");
         check(&bytes, "会議は三時に始まります。資料を持ってきてください。", 1);
+        let (bytes, _, _) = encoding_rs::ISO_2022_JP.encode("会議は三時");
+        check(&bytes, "会議は三時", 1);
     }
 
     #[test]

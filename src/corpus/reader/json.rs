@@ -39,7 +39,7 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
         }
         return Ok(Document::of(Format::Json, text));
     };
-    let mut turns = TurnBuilder::new(options.merge_gap_ms);
+    let mut turns = TurnBuilder::new(options);
     let mut strangers = Vec::new();
     for (index, item) in items(&text, found.at).enumerate() {
         match Turn::read(&text, item.value) {
@@ -57,9 +57,10 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
     if turns.num_turns() == 0 {
         return Err((ReadReason::NoTextFound, "holds a list of turns without words".into()));
     }
-    let mut document = turns.finish(Format::Json);
+    let mut document = turns.finish(Format::Json)?;
     if let Some(first) = strangers.first() {
-        let items = count(strangers.len(), "item of the list is no turn and was", "items of the list are no turns and were");
+        let items =
+            count(strangers.len(), "item of the list is no turn and was", "items of the list are no turns and were");
         document.warnings.push(format!("{items} left out, beginning with item {first}"));
     }
     if num_empty > 0 {
@@ -68,7 +69,8 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
     }
     if text[root..].starts_with('{') {
         for item in items(&text, root) {
-            if let (Some(key), Some(value)) = (item.key(&text).and_then(|k| label::header_key(&k)), string(&text, item.value))
+            if let (Some(key), Some(value)) =
+                (item.key(&text).and_then(|k| label::header_key(&k)), string(&text, item.value))
             {
                 document.meta.insert(key.into(), squeeze(&value));
             }

@@ -78,8 +78,14 @@ mod tests {
 
     #[test]
     fn a_clear_language_is_named_and_a_doubtful_one_is_not() {
-        check("Wir haben gestern beschlossen, dass die neue Fassung erst nach der Prüfung veröffentlicht wird.", Some("de"));
-        check("We agreed yesterday that the new version is only published after the review has been finished.", Some("en"));
+        check(
+            "Wir haben gestern beschlossen, dass die neue Fassung erst nach der Prüfung veröffentlicht wird.",
+            Some("de"),
+        );
+        check(
+            "We agreed yesterday that the new version is only published after the review has been finished.",
+            Some("en"),
+        );
         check("ok", None);
         check("12:30 17.5 %", None);
     }

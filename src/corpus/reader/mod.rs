@@ -2,7 +2,7 @@
 //! decoded, and what is not plain text is parsed in a child process with limits.
 //! Knows no pipeline and no model. Read [`read`] first, then [`ReadOptions`].
 //!
-//! Transcripts follow one rule: times only from what the file says, names only from the file, never invented.
+//! Transcripts follow one rule: times only from cues and stamps, names only from the file, never invented.
 //! How cues become turns stands in `cues`, how lines of plain text do in `plain`, how turns are merged in `turns`.
 
 mod cues;

@@ -39,6 +39,12 @@ pub static READ_KEYS: &[KeySpec] = &[
     ),
     KeySpec::default("timeout", ValueSpec::Duration, "60s", "The longest that the parsing of one file may take."),
     KeySpec::default("max_memory", SIZE, "1 GiB", "The most memory that the parsing of one file may take."),
+    KeySpec::default(
+        "max_turns",
+        ValueSpec::Integer { min: 1, max: u32::MAX as i64 },
+        "500000",
+        "The most turns a transcript may have.",
+    ),
     KeySpec::default("max_text", SIZE, "100 MiB", "The most text that is taken from one file."),
 ];
 
@@ -60,6 +66,7 @@ pub struct ReadOptions {
     #[serde(rename = "max_size", deserialize_with = "read_size")]
     pub max_bytes: u64,
     pub max_pages: u32,
+    pub max_turns: u32,
     #[serde(serialize_with = "write_duration", deserialize_with = "read_duration")]
     pub timeout: Duration, // wall clock, of one parse in the child process
     #[serde(deserialize_with = "read_size")]
@@ -98,6 +105,7 @@ impl Default for ReadOptions {
             no_timestamps: NoTimestamps::Allow,
             max_bytes: 50 << 20,
             max_pages: 5000,
+            max_turns: 500_000,
             timeout: Duration::from_secs(60),
             max_memory: 1 << 30,
             max_text: 100 << 20,

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use pdf_extract::{Dictionary, Document as Pdf, Object, PlainTextOutput, output_doc_page};
 
 use super::options::{ReadOptions, size_text};
+use super::turns::{count, squeeze};
 use super::{ReadReason, Refusal};
 use crate::corpus::document::{Document, Format, Page};
 
@@ -43,7 +44,8 @@ pub(super) fn parse(bytes: &[u8], options: &ReadOptions) -> Result<Document, Ref
         }
     }
     if failed.len() == numbers.len() {
-        return Err((ReadReason::Unreadable, format!("is a PDF of {} pages that all failed to read", failed.len())));
+        let pages = count(failed.len(), "page, which", "pages, all of which");
+        return Err((ReadReason::Unreadable, format!("is a PDF of {pages} failed to read")));
     }
     if failed.len() + empty.len() == numbers.len() {
         return Err((ReadReason::NoTextFound, no_text(numbers.len(), &failed)));
@@ -65,7 +67,7 @@ pub(super) fn parse(bytes: &[u8], options: &ReadOptions) -> Result<Document, Ref
 
 fn no_text(num_pages: usize, failed: &[u32]) -> String {
     let failed = if failed.is_empty() { String::new() } else { format!("; {} could not be read", pages_text(failed)) };
-    format!("is a PDF of {num_pages} pages without text, perhaps scanned{failed}")
+    format!("is a PDF of {} without text, perhaps scanned{failed}", count(num_pages, "page", "pages"))
 }
 
 fn load(bytes: &[u8]) -> Result<Pdf, Refusal> {
@@ -170,7 +172,7 @@ fn iso_date(date: &str) -> Option<String> {
 }
 
 fn one_line(text: &str) -> String {
-    super::turns::squeeze(&text.replace(char::is_control, " "))
+    squeeze(&text.replace(char::is_control, " "))
 }
 
 /// `page 3`, `pages 3, 7-9 and 4 more`

@@ -27,7 +27,8 @@ struct Head<'a> {
 /// Whether a text is a transcript: names that come back at the beginning of many lines or paragraphs. Prose with
 /// colons, forms, logs and records are none.
 pub(super) fn looks_like(text: &str) -> bool {
-    let survey = Survey::of(text);
+    const SAMPLE_BYTES: usize = 1 << 20; // a transcript shows on its first pages, or it does not
+    let survey = Survey::of(&text[..text.floor_char_boundary(SAMPLE_BYTES)]);
     let census = &survey.census;
     let names_come_back = census.num_names() >= 2
         && census.num_repeated(2) >= 1
@@ -47,19 +48,22 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
     let mut meta = BTreeMap::new();
     let body = survey.read_header(&mut meta);
     let timing = survey.timing();
-    let mut turns = TurnBuilder::new(options.merge_gap_ms);
+    let mut turns = TurnBuilder::new(options);
     let mut open = Open { speaker: None, start_ms: None, source: None };
-    let mut doubtful = Vec::new();
-    for line in &survey.lines[body..] {
-        let Some(head) = &line.head else {
-            open.extend(trimmed(&text, line.range.clone()));
+    let mut doubtful = (0, None); // lines, and the first one's label
+    for line in lines(&text).skip_while(|line| line.range.start < body) {
+        let head = line.head.as_ref().filter(|head| {
+            let speaks = survey.is_speaker(head, line.after_blank);
+            if !speaks {
+                doubtful.0 += 1;
+                doubtful.1.get_or_insert(head.name);
+            }
+            speaks
+        });
+        let Some(head) = head else {
+            open.extend(trimmed(&text, line.range));
             continue;
         };
-        if !survey.is_speaker(line) {
-            doubtful.push(head.name);
-            open.extend(trimmed(&text, line.range.clone()));
-            continue;
-        }
         open.close(&text, &mut turns);
         let start_ms = head.stamp.filter(|_| timing == Timing::OfRecording).map(|s| s.ms);
         let words = trimmed(&text, line.range.start + head.words_at..line.range.end);
@@ -71,7 +75,7 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
     if turns.num_turns() == 0 {
         return Err((ReadReason::NoTextFound, "names speakers but holds none of their words".into()));
     }
-    let mut document = turns.finish(Format::Transcript);
+    let mut document = turns.finish(Format::Transcript)?;
     document.meta = meta;
     if timing == Timing::OfDay {
         let warning = "its times may be times of day, so the turns carry none";
@@ -81,8 +85,8 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
         let labels = count(num_empty, "label without words was", "labels without words were");
         document.warnings.push(format!("{labels} left out"));
     }
-    if let Some(first) = doubtful.first() {
-        let lines = count(doubtful.len(), "line that begins", "lines that begin");
+    if let (num_doubtful, Some(first)) = doubtful {
+        let lines = count(num_doubtful, "line that begins", "lines that begin");
         document.warnings.push(format!("{lines} like `{}:` taken for words, not for a speaker's", squeeze(first)));
     }
     Ok(document)
@@ -126,47 +130,81 @@ struct Line<'a> {
     after_blank: bool,
 }
 
-/// Every line of the text that is not blank, and what the labels say together.
+/// Returns the lines of a text that are not blank.
+fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+    let mut after_blank = true;
+    line_ranges(text).filter_map(move |range| {
+        let words = &text[range.clone()];
+        let blank = words.trim().is_empty();
+        let line = (!blank).then(|| Line { range, head: head(words), after_blank });
+        after_blank = blank;
+        line
+    })
+}
+
+/// What the labels of a text say together. The lines themselves are not kept: a hostile file has millions.
 struct Survey<'a> {
     text: &'a str,
-    lines: Vec<Line<'a>>,
+    top: Vec<Line<'a>>,  // the first lines, where a header can stand
+    names: Vec<&'a str>, // of the first labels, in order
     census: Census<'a>,
     num_capitalized: usize,
     num_lines: usize,      // not blank, no header field
     num_paragraphs: usize, // that begin with a label or with words, not with a header field
     num_led: usize,        // paragraphs that begin with a label
+    stamps: Stamps,
+}
+
+/// The stamps of a text, in the order they stand.
+#[derive(Default)]
+struct Stamps {
+    first: Option<Stamp>,
+    last: Option<Stamp>,
+    goes_back: bool,
+    of_day: bool,
+}
+
+impl Stamps {
+    fn add(&mut self, stamp: Stamp) {
+        self.goes_back |= self.last.is_some_and(|last| stamp.ms < last.ms);
+        self.of_day |= stamp.of_day;
+        self.first.get_or_insert(stamp);
+        self.last = Some(stamp);
+    }
 }
 
 impl<'a> Survey<'a> {
     fn of(text: &'a str) -> Self {
+        const MAX_TOP: usize = 200;
+        const MAX_NAMES: usize = 10_000;
         let mut survey = Self {
             text,
-            lines: Vec::new(),
+            top: Vec::new(),
+            names: Vec::new(),
             census: Census::default(),
             num_capitalized: 0,
             num_lines: 0,
             num_paragraphs: 0,
             num_led: 0,
+            stamps: Stamps::default(),
         };
-        let mut after_blank = true;
-        for range in line_ranges(text) {
-            let line = &text[range.clone()];
-            if line.trim().is_empty() {
-                after_blank = true;
-                continue;
-            }
-            let head = head(line);
-            if let Some(head) = &head {
+        for line in lines(text) {
+            if let Some(head) = &line.head {
                 survey.census.add(head.name);
                 survey.num_capitalized += usize::from(label::is_capitalized(head.name));
+                head.stamp.into_iter().for_each(|stamp| survey.stamps.add(stamp));
+                if survey.names.len() < MAX_NAMES {
+                    survey.names.push(head.name);
+                }
             }
-            if head.is_some() || label::header_line(line).is_none() {
+            if line.head.is_some() || label::header_line(&text[line.range.clone()]).is_none() {
                 survey.num_lines += 1;
-                survey.num_paragraphs += usize::from(after_blank);
-                survey.num_led += usize::from(after_blank && head.is_some());
+                survey.num_paragraphs += usize::from(line.after_blank);
+                survey.num_led += usize::from(line.after_blank && line.head.is_some());
             }
-            survey.lines.push(Line { range, head, after_blank });
-            after_blank = false;
+            if survey.top.len() < MAX_TOP {
+                survey.top.push(line);
+            }
         }
         survey
     }
@@ -188,52 +226,49 @@ impl<'a> Survey<'a> {
 
     /// Whether the labels of at least three names come round in the same order each time, as the fields of records do.
     fn is_records(&self) -> bool {
-        let names: Vec<&str> = self.lines.iter().filter_map(|l| Some(l.head.as_ref()?.name)).collect();
-        let round = self.census.num_names();
+        let (names, round) = (&self.names, self.census.num_names());
         round >= 3 && names.len() >= round * 2 && names.iter().zip(&names[round..]).all(|(a, b)| a == b)
     }
 
     /// Whether a line that begins with a label begins a turn. A label that stands once may be a sentence with a colon:
     /// it must be written as a name, where turns are known to begin.
-    fn is_speaker(&self, line: &Line<'_>) -> bool {
-        line.head.as_ref().is_some_and(|head| {
-            self.census.count(head.name) >= 2
-                || head.stamp.is_some()
-                || label::is_capitalized(head.name) && (self.dense() || line.after_blank)
-        })
+    fn is_speaker(&self, head: &Head<'_>, after_blank: bool) -> bool {
+        self.census.count(head.name) >= 2
+            || head.stamp.is_some()
+            || label::is_capitalized(head.name) && (self.dense() || after_blank)
     }
 
-    /// Moves the header fields before the first turn to `meta` and returns the index of the first line after them.
+    /// Moves the header fields before the first turn to `meta` and returns the byte where the lines after them begin.
     ///
     /// In a block of lines at the top that holds at least one known field, a label that stands only once is a field
     /// too: `Client: Acme`.
     fn read_header(&self, meta: &mut BTreeMap<String, String>) -> usize {
-        let line = |l: &Line<'_>| &self.text[l.range.clone()];
-        let turns_begin = |l: &&Line<'_>| l.head.as_ref().is_some_and(|h| self.census.count(h.name) >= 2);
-        let top = self.lines.iter().take_while(|l| !turns_begin(l)).count();
-        let top = match self.lines[1.min(top)..top].iter().position(|l| l.after_blank) {
-            Some(index) => index + 1,
-            None => top,
+        let words = |line: &Line<'_>| &self.text[line.range.clone()];
+        let ends = |(index, line): (usize, &Line<'a>)| {
+            (index > 0 && line.after_blank) || line.head.as_ref().is_some_and(|h| self.census.count(h.name) >= 2)
         };
+        let block = &self.top[..self.top.iter().enumerate().position(ends).unwrap_or(self.top.len())];
+        if !block.iter().any(|l| label::header_line(words(l)).is_some() || list_field(words(l)).is_some()) {
+            return 0;
+        }
         let mut index = 0;
-        let known = self.lines[..top].iter().any(|l| label::header_line(line(l)).is_some() || list_field(line(l)).is_some());
-        while known && index < top {
-            let words = line(&self.lines[index]);
+        while let Some(line) = block.get(index) {
+            let field = words(line);
             index += 1;
-            if let Some((key, value)) = label::header_line(words) {
+            if let Some((key, value)) = label::header_line(field) {
                 meta.insert(key.into(), squeeze(value));
-            } else if let Some(key) = list_field(words) {
-                let items: Vec<String> = self.lines[index..top].iter().map_while(|l| list_item(line(l))).collect();
+            } else if let Some(key) = list_field(field) {
+                let items: Vec<String> = block[index..].iter().map_while(|l| list_item(words(l))).collect();
                 index += items.len();
                 meta.insert(key.into(), items.join(", "));
-            } else if let Some(head) = &self.lines[index - 1].head {
-                meta.insert(head.name.to_lowercase(), squeeze(&words[head.words_at..]));
+            } else if let Some(head) = &line.head {
+                meta.insert(head.name.to_lowercase(), squeeze(&field[head.words_at..]));
             } else {
                 // Words among the fields: they and what follows are read as text.
-                return index - 1;
+                return line.range.start;
             }
         }
-        index
+        block.last().map_or(0, |line| line.range.end)
     }
 
     /// Whether the stamps count from the start of the recording. `10:01` and `14:30:00` may be times of day: stamps are
@@ -242,14 +277,12 @@ impl<'a> Survey<'a> {
         const LATEST_FIRST_MS: u64 = 6 * 3_600_000; // of `H:MM:SS`: few recordings are longer, few meetings earlier
         const LATEST_FIRST_SHORT_MS: u64 = 6 * 60_000; // of `M:SS`, which reads as `H:MM` too
         const CLOCK_ENDS_MS: u64 = 24 * 60_000;
-        let stamps: Vec<Stamp> = self.lines.iter().filter_map(|l| l.head.as_ref()?.stamp).collect();
-        let (Some(first), Some(last)) = (stamps.first(), stamps.last()) else { return Timing::None };
-        let ordered = stamps.windows(2).all(|s| s[0].ms <= s[1].ms);
+        let (Some(first), Some(last)) = (self.stamps.first, self.stamps.last) else { return Timing::None };
         let begins = match first.long {
             true => first.ms < LATEST_FIRST_MS,
             false => first.ms < LATEST_FIRST_SHORT_MS || last.ms >= CLOCK_ENDS_MS,
         };
-        let believed = ordered && begins && stamps.iter().all(|s| !s.of_day);
+        let believed = begins && !self.stamps.goes_back && !self.stamps.of_day;
         if believed { Timing::OfRecording } else { Timing::OfDay }
     }
 }

@@ -63,8 +63,7 @@ fn is_pdf(bytes: &[u8]) -> bool {
     head.windows(6).enumerate().any(|(at, w)| {
         w.starts_with(b"%PDF-")
             && (at == 0
-                || w[5].is_ascii_digit()
-                    && (head[at - 1].is_ascii_whitespace() || std::str::from_utf8(head).is_err()))
+                || w[5].is_ascii_digit() && (head[at - 1].is_ascii_whitespace() || std::str::from_utf8(head).is_err()))
     })
 }
 

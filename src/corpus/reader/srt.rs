@@ -53,12 +53,7 @@ fn begins_block<'a>(index: usize, line: &impl Fn(usize) -> &'a str) -> bool {
 }
 
 /// Returns the bytes from the first to the last line with words.
-fn words_of<'a>(
-    lines: &[Range<usize>],
-    first: usize,
-    end: usize,
-    line: &impl Fn(usize) -> &'a str,
-) -> (usize, usize) {
+fn words_of<'a>(lines: &[Range<usize>], first: usize, end: usize, line: &impl Fn(usize) -> &'a str) -> (usize, usize) {
     let mut filled = (first..end).filter(|i| !line(*i).is_empty());
     match filled.next() {
         Some(from) => (lines[from].start, lines[filled.last().unwrap_or(from)].end),
@@ -118,7 +113,10 @@ mod tests {
              Interviewer: Where to?"
         );
         assert_eq!((document.turns[2].start_ms, document.turns[2].end_ms), (Some(20_000), Some(22_000)));
-        assert_eq!(document.warnings, ["2 cues carry no name; each goes on with the speaker before it, as such files do"]);
+        assert_eq!(
+            document.warnings,
+            ["2 cues carry no name; each goes on with the speaker before it, as such files do"]
+        );
     }
 
     #[test]

@@ -30,7 +30,8 @@ fn a_document_knows_its_file_hash_format_and_language() {
 
 #[test]
 fn the_language_a_file_names_is_not_guessed() {
-    let file = "WEBVTT\nLanguage: nl\n\n00:00.000 --> 00:09.000\nWe agreed yesterday that the new version is out soon.\n";
+    let file =
+        "WEBVTT\nLanguage: nl\n\n00:00.000 --> 00:09.000\nWe agreed yesterday that the new version is out soon.\n";
     assert_eq!(read_as("a.vtt", file.as_bytes(), &ReadOptions::default()).unwrap().meta["language"], "nl");
 }
 

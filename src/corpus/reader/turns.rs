@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::options::ReadOptions;
+use super::{ReadReason, Refusal};
 use crate::corpus::document::{Document, Format, Turn};
 use crate::ids::TurnId;
 
@@ -23,6 +25,7 @@ pub(super) struct Piece<'a> {
 /// person would be a guess.
 pub(super) struct TurnBuilder {
     merge_gap_ms: Option<u64>, // `None`: nothing joins
+    max_turns: usize,          // one more is kept, to be seen to be over
     text: String,
     turns: Vec<Turn>,
     interrupted: bool,
@@ -30,13 +33,23 @@ pub(super) struct TurnBuilder {
 }
 
 impl TurnBuilder {
-    pub fn new(merge_gap_ms: Option<u64>) -> Self {
-        Self { merge_gap_ms, text: String::new(), turns: Vec::new(), interrupted: false, num_empty: 0 }
+    pub fn new(options: &ReadOptions) -> Self {
+        Self {
+            merge_gap_ms: options.merge_gap_ms,
+            max_turns: options.max_turns as usize,
+            text: String::new(),
+            turns: Vec::new(),
+            interrupted: false,
+            num_empty: 0,
+        }
     }
 
     /// Adds a piece; white space in its words becomes single spaces. A piece without words makes no turn, but
     /// keeps two turns apart when it is of someone else.
     pub fn push(&mut self, piece: Piece<'_>) {
+        if self.turns.len() > self.max_turns {
+            return;
+        }
         let speaker = piece.speaker.map(squeeze).filter(|name| !name.is_empty());
         let words = squeeze(piece.words);
         if words.is_empty() {
@@ -101,8 +114,13 @@ impl TurnBuilder {
     }
 
     /// Returns the document: one line per turn, `Name: words`, or the words alone where nobody is named.
-    pub fn finish(self, format: Format) -> Document {
-        Document { turns: self.turns, ..Document::of(format, self.text) }
+    /// Fails where there are more turns than the limit.
+    pub fn finish(self, format: Format) -> Result<Document, Refusal> {
+        if self.turns.len() > self.max_turns {
+            let detail = format!("has more turns than the {} of `max_turns`", self.max_turns);
+            return Err((ReadReason::TooLarge, detail));
+        }
+        Ok(Document { turns: self.turns, ..Document::of(format, self.text) })
     }
 }
 
@@ -156,19 +174,19 @@ mod tests {
 
     #[test]
     fn cues_of_one_speaker_join_within_the_gap_and_keep_first_start_and_last_end() {
-        let mut turns = TurnBuilder::new(Some(2000));
+        let mut turns = TurnBuilder::new(&ReadOptions::default());
         say(&mut turns, Some("Anna"), Some((0, 1000)), "one");
         say(&mut turns, Some("Anna"), Some((3000, 4000)), "two");
         say(&mut turns, Some("Anna"), Some((6001, 7000)), "three");
         say(&mut turns, Some("Ben"), Some((7000, 8000)), "four");
-        let document = turns.finish(Format::Vtt);
+        let document = turns.finish(Format::Vtt).unwrap();
         assert_eq!(document.text, "Anna: one two\nAnna: three\nBen: four");
         assert_eq!((document.turns[0].start_ms, document.turns[0].end_ms), (Some(0), Some(4000)));
     }
 
     #[test]
     fn nobody_is_not_one_person() {
-        let mut turns = TurnBuilder::new(Some(2000));
+        let mut turns = TurnBuilder::new(&ReadOptions::default());
         say(&mut turns, None, Some((0, 1000)), "one");
         say(&mut turns, None, Some((1000, 2000)), "two");
         assert_eq!(turns.num_turns(), 2);
@@ -176,20 +194,30 @@ mod tests {
 
     #[test]
     fn an_earlier_cue_never_joins_a_later_turn() {
-        let mut turns = TurnBuilder::new(Some(2000));
+        let mut turns = TurnBuilder::new(&ReadOptions::default());
         say(&mut turns, Some("Anna"), Some((5000, 6000)), "late");
         say(&mut turns, Some("Anna"), Some((1000, 2000)), "early");
-        let document = turns.finish(Format::Vtt);
+        let document = turns.finish(Format::Vtt).unwrap();
         assert_eq!(document.turns.iter().map(|t| t.start_ms).collect::<Vec<_>>(), [Some(5000), Some(1000)]);
     }
 
     #[test]
     fn silence_of_another_speaker_keeps_two_turns_apart() {
-        let mut turns = TurnBuilder::new(Some(2000));
+        let mut turns = TurnBuilder::new(&ReadOptions::default());
         say(&mut turns, Some("Anna"), None, "one");
         say(&mut turns, Some("Ben"), None, " \u{a0} ");
         say(&mut turns, Some("Anna"), None, "two");
         assert_eq!((turns.num_turns(), turns.num_empty()), (2, 1));
+    }
+
+    #[test]
+    fn more_turns_than_the_limit_are_refused_by_name() {
+        let mut turns = TurnBuilder::new(&ReadOptions { max_turns: 2, ..Default::default() });
+        for n in 0..9 {
+            say(&mut turns, None, Some((n, n + 1)), "word");
+        }
+        let (reason, detail) = turns.finish(Format::Vtt).unwrap_err();
+        assert_eq!((reason, detail.contains("`max_turns`")), (ReadReason::TooLarge, true));
     }
 
     #[test]

@@ -151,11 +151,8 @@ pub(super) fn segments(text: &str, range: Range<usize>, entities: bool) -> Vec<S
             at += 1;
         } else {
             let (len, shown) = if entities && c == '&' { entity(rest) } else { (c.len_utf8(), c) };
-            let segment = open.get_or_insert_with(|| Segment {
-                voice: voice.clone(),
-                words: String::new(),
-                source: at..at,
-            });
+            let segment =
+                open.get_or_insert_with(|| Segment { voice: voice.clone(), words: String::new(), source: at..at });
             segment.words.push(shown);
             segment.source.end = at + len;
             at += len;

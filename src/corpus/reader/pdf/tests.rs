@@ -31,7 +31,9 @@ pub(in super::super) fn pdf_of(pages: &[Option<&str>], promised: usize, trailer:
     file.push_str(&format!("xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1));
     places.iter().for_each(|place| file.push_str(&format!("{place:010} 00000 n \n")));
     let (size, info) = (objects.len() + 1, objects.len());
-    file.push_str(&format!("trailer\n<< /Size {size} /Root 1 0 R /Info {info} 0 R {trailer} >>\nstartxref\n{xref}\n%%EOF"));
+    file.push_str(&format!(
+        "trailer\n<< /Size {size} /Root 1 0 R /Info {info} 0 R {trailer} >>\nstartxref\n{xref}\n%%EOF"
+    ));
     file.into_bytes()
 }
 
@@ -75,7 +77,7 @@ fn a_pdf_without_words_or_over_a_limit_is_refused_by_name() {
     check(&two, ReadOptions { max_text: 4, ..Default::default() }, ReadReason::TooLarge, "`max_text`");
     check(b"%PDF-1.4\nnothing", ReadOptions::default(), ReadReason::Unreadable, "cannot be opened");
     check(&pdf_of(&[], 0, ""), ReadOptions::default(), ReadReason::Unreadable, "without a page");
-    check(&pdf_of(&[None], 1, ""), ReadOptions::default(), ReadReason::Unreadable, "all failed");
+    check(&pdf_of(&[None], 1, ""), ReadOptions::default(), ReadReason::Unreadable, "1 page, which failed");
 }
 
 #[test]
