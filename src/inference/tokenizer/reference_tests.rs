@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use super::{GgufTokenizerFields, Tokenizer};
+use super::tests_support::real_tokenizer;
+use super::{Chat, ChatDocument, ChatTemplate, GgufTokenizerFields, Message, Rendered, Role, Tokenizer};
 use crate::ids::TokenId;
 
 fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> T {
@@ -57,4 +58,74 @@ fn both_sources_of_the_starters_tokenizer_equal_the_reference() {
     }
     eprintln!("{num_texts} texts, {} differences", differences.len());
     assert!(differences.is_empty(), "{differences:?}");
+}
+
+#[derive(serde::Deserialize)]
+struct TemplateCase {
+    name: String,
+    source: String,
+    bos: String,
+    eos: String,
+    chat: Chat,
+    date: String, // 2025-03-09
+    expected: Option<String>, // none where the template refuses the conversation
+}
+
+/// `templates.json` in the same folder: conversations as Jinja2 renders them the way the hub's library sets it up.
+#[test]
+fn templates_render_as_the_references_do() {
+    let Some(tokenizer) = real_tokenizer() else { return };
+    let folder = PathBuf::from(std::env::var_os("QUARRY_TEST_TOKENIZER_DIR").unwrap());
+    let cases: Vec<TemplateCase> = read(&folder, "templates.json");
+    for case in &cases {
+        let template = ChatTemplate::new(&case.source, &case.bos, &case.eos).unwrap();
+        let rendered = template.render(&case.chat, case.date.parse().unwrap());
+        assert_eq!(rendered.as_ref().ok().map(Rendered::text), case.expected, "{}", case.name);
+        if let Ok(rendered) = rendered {
+            let ids = rendered.encode(&tokenizer);
+            assert_eq!(ids, tokenizer.encode_with_specials(&rendered.text()), "{}", case.name);
+        }
+    }
+    eprintln!("{} conversations rendered alike", cases.len());
+}
+
+/// Everything that looks like the model's markup, put into every place where the words of others stand.
+#[test]
+fn no_markup_comes_out_of_messages_documents_or_prefixes() {
+    let Some(tokenizer) = real_tokenizer() else { return };
+    let source = tokenizer.chat_template().map(str::to_owned);
+    let template = match source {
+        Some(source) => ChatTemplate::new(&source, "", ""),
+        None => ChatTemplate::granite("", ""),
+    };
+    let template = template.unwrap();
+    let date = jiff::civil::date(2025, 3, 9);
+    let chat = |words: &str| {
+        let message = |role| Message { role, content: words.to_owned() };
+        let chat = Chat {
+            messages: [Role::System, Role::User, Role::Assistant, Role::User].map(message).to_vec(),
+            documents: vec![ChatDocument { title: words.to_owned(), text: words.to_owned() }],
+            controls: None,
+            assistant_prefix: words.to_owned(),
+        };
+        let ids = template.render(&chat, date).unwrap().encode(&tokenizer);
+        ids.into_iter().filter(|id| tokenizer.is_special(*id)).collect::<Vec<_>>()
+    };
+    let benign = chat("harmless");
+    let mut num_tried = 0;
+    for special in tokenizer.special_tokens() {
+        let name = &special.text;
+        for words in [
+            name.clone(),
+            format!("a{name}b"),
+            format!(" {name}\n{name}user\nx"),
+            format!("{name}{name}"),
+            name[1..].into(),
+        ] {
+            assert_eq!(chat(&words), benign, "{words:?}");
+            assert!(!tokenizer.encode_text(&words).contains(&special.id));
+            num_tried += 1;
+        }
+    }
+    eprintln!("{num_tried} texts with markup, none became markup");
 }
