@@ -21,43 +21,11 @@ impl RunNames {
     }
 }
 
-/// Returns what `doc` is: `path` as it is shown, the file's own names, and all that the reader found.
+/// Returns what `doc` is: `path` as it is shown, and all that the reader found.
 pub fn document_value(document: &Document, path: &str) -> Value {
-    let turns: Vec<Value> = document
-        .turns
-        .iter()
-        .map(|turn| {
-            json!({
-                "id": turn.id.to_string(),
-                "speaker": turn.speaker,
-                "start_ms": turn.start_ms,
-                "end_ms": turn.end_ms,
-                "text": document.turn_text(turn),
-            })
-        })
-        .collect();
-    let pages: Vec<Value> = document
-        .pages
-        .iter()
-        .map(|page| json!({ "number": page.number, "text": document.text.get(page.range.clone()).unwrap_or_default() }))
-        .collect();
-    let headings: Vec<Value> =
-        document.headings.iter().map(|h| json!({ "level": h.level, "title": h.title })).collect();
-    let file = |part: Option<&std::ffi::OsStr>| part.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-    json!({
-        "path": path,
-        "name": file(document.path.file_name()),
-        "stem": document.stem(),
-        "ext": file(document.path.extension()),
-        "sha256": document.sha256,
-        "format": document.format,
-        "text": document.text,
-        "pages": pages,
-        "headings": headings,
-        "turns": turns,
-        "speakers": document.speakers(),
-        "meta": document.meta,
-    })
+    let mut value = document.doc_value();
+    value["path"] = path.into();
+    value
 }
 
 /// The names of one document while it is worked on.

@@ -2,6 +2,7 @@
 //! editor's schema holds.
 
 use super::params;
+use crate::corpus::reader::READ_KEYS;
 use crate::spec::{KeySpec, ValueSpec};
 
 const FOREVER: i64 = i64::MAX;
@@ -192,34 +193,9 @@ pub static TIMEOUT: &[KeySpec] = &[
     ),
 ];
 
-/// How a source is read. The reader will bring its own table; this is what it has to know.
-pub static READ: &[KeySpec] = &[
-    KeySpec::default("as", ValueSpec::Choice(&["auto", "text", "transcript"]), "auto", "What the files hold."),
-    KeySpec::default(
-        "merge_gap",
-        ValueSpec::OneOf(&[ValueSpec::Duration, ValueSpec::Choice(&["none"])]),
-        "2s",
-        "Cues of one speaker become one turn when the silence between them is at most this long.",
-    ),
-    KeySpec::default(
-        "no_timestamps",
-        ValueSpec::Choice(&["allow", "error"]),
-        "allow",
-        "Whether a transcript needs times.",
-    ),
-    KeySpec::default("max_size", ValueSpec::Size, "50MiB", "The largest file that is read."),
-    KeySpec::default(
-        "max_pages",
-        ValueSpec::Integer { min: 1, max: 4_294_967_295 },
-        "5000",
-        "The most pages of a file.",
-    ),
-    KeySpec::default("timeout", ValueSpec::Duration, "60s", "The longest that the parsing of one file may take."),
-];
-
-/// Returns the table of `read`. The one place to change when the reader's own table is in the tree.
+/// How a source is read: the reader's own table.
 pub fn read_keys() -> &'static [KeySpec] {
-    READ
+    READ_KEYS
 }
 
 /// Verbs that the format knows and this version does not do yet.

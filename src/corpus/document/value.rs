@@ -9,12 +9,13 @@ impl Document {
     ///
     /// - `path`, `name` (with extension), `stem`, `ext`, `sha256`, `format`, `text`;
     /// - `pages`: a list of `{number, text}`;
-    /// - `turns`: a list of `{id, speaker, start, end, at, text}`: `id` counts from 1, as in `T12`; `speaker` is
-    ///   none where the file names nobody; `start` and `end` are milliseconds and `at` is the start as
-    ///   `0:12:03`, all three none where the file carries no times;
+    /// - `turns`: a list of `{id, speaker, start_ms, end_ms, at, text}`: `id` is `T12`, counted from 1; `speaker` is
+    ///   none where the file names nobody; `at` is the start as `0:12:03`; all times are none where the file carries
+    ///   none;
     /// - `speakers`: each name once, in the order of their first turn;
     /// - `headings`: a list of `{level, title}`;
-    /// - `meta`: what the file says of itself, all values text.
+    /// - `meta`: what the file says of itself, all values text;
+    /// - `warnings`: what the reader dropped, repaired or doubted.
     ///
     /// Bytes of a path that are no UTF-8 are shown as `\xFF`. Costs about twice the text.
     pub fn doc_value(&self) -> Value {
@@ -34,6 +35,7 @@ impl Document {
         put("speakers", self.speakers().into());
         put("headings", self.headings.iter().map(heading_value).collect());
         put("meta", self.meta.iter().map(|(k, v)| (k.clone(), v.as_str())).collect());
+        put("warnings", self.warnings.as_slice().into());
         Value::Object(doc)
     }
 
@@ -43,10 +45,10 @@ impl Document {
 
     fn turn_value(&self, turn: &Turn) -> Value {
         json!({
-            "id": turn.id.0,
+            "id": turn.id.to_string(),
             "speaker": turn.speaker,
-            "start": turn.start_ms,
-            "end": turn.end_ms,
+            "start_ms": turn.start_ms,
+            "end_ms": turn.end_ms,
             "at": turn.start_ms.map(timecode),
             "text": self.turn_text(turn),
         })
@@ -101,11 +103,11 @@ mod tests {
         let doc = document.doc_value();
         assert_eq!(
             doc["turns"][0],
-            json!({"id": 1, "speaker": "Anna", "start": 723400, "end": 724000, "at": "0:12:03", "text": "Hello"})
+            json!({"id": "T1", "speaker": "Anna", "start_ms": 723400, "end_ms": 724000, "at": "0:12:03", "text": "Hello"})
         );
         assert_eq!(
             doc["turns"][1],
-            json!({"id": 2, "speaker": null, "start": null, "end": null, "at": null, "text": "yes"})
+            json!({"id": "T2", "speaker": null, "start_ms": null, "end_ms": null, "at": null, "text": "yes"})
         );
         assert_eq!((&doc["stem"], &doc["ext"]), (&json!("Monday call"), &json!("vtt")));
         assert_eq!(doc["speakers"], json!(["Anna"]));

@@ -19,7 +19,7 @@ pub static READ_KEYS: &[KeySpec] = &[
     ),
     KeySpec::default(
         "merge_gap",
-        ValueSpec::OneOf(&[ValueSpec::Duration, ValueSpec::Choice(&["none"]), ValueSpec::Integer { min: 0, max: 0 }]),
+        ValueSpec::OneOf(&[ValueSpec::Duration, ValueSpec::Choice(&["none"])]),
         "2s",
         "Cues of one speaker become one turn when the silence between them is at most this long. Where lines carry no \
          times, consecutive lines of one speaker do. `none` or 0 keeps every cue and every line a turn of its own.",
@@ -48,10 +48,7 @@ pub static READ_KEYS: &[KeySpec] = &[
     KeySpec::default("max_text", SIZE, "100 MiB", "The most text that is taken from one file."),
 ];
 
-const SIZE: ValueSpec = ValueSpec::OneOf(&[
-    ValueSpec::Amount { units: &["KiB", "MiB", "GiB", "KB", "MB", "GB"] },
-    ValueSpec::Integer { min: 1, max: i64::MAX },
-]);
+const SIZE: ValueSpec = ValueSpec::Size;
 
 /// How one file is read. Deserializes from the `read` mapping of a pipeline, where every key may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -160,21 +157,22 @@ fn read_size<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 }
 
 fn read_duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(from)?;
-    time::parse_duration(&text)
-        .map(Duration::from_millis)
-        .ok_or_else(|| de::Error::custom(format!("`{text}` is no duration such as 20s, 3m or 1h30m")))
+    // A checked pipeline file gives milliseconds; the way to the child process gives text.
+    match NumberOrText::deserialize(from)? {
+        NumberOrText::Number(ms) => Ok(Duration::from_millis(ms)),
+        NumberOrText::Text(text) => time::parse_duration(&text)
+            .map(Duration::from_millis)
+            .ok_or_else(|| de::Error::custom(format!("`{text}` is no duration such as 20s, 3m or 1h30m"))),
+    }
 }
 
 fn read_gap<'de, D: Deserializer<'de>>(from: D) -> Result<Option<u64>, D::Error> {
     let gap = match Option::<NumberOrText>::deserialize(from)? {
-        None | Some(NumberOrText::Number(0)) => 0,
+        None => 0,
         Some(NumberOrText::Text(text)) if text == "none" => 0,
         Some(NumberOrText::Text(text)) => time::parse_duration(&text)
             .ok_or_else(|| de::Error::custom(format!("`{text}` is no duration such as 2s, nor `none`")))?,
-        Some(NumberOrText::Number(n)) => {
-            return Err(de::Error::custom(format!("`{n}` has no unit: write {n}s, or `none`")));
-        }
+        Some(NumberOrText::Number(ms)) => ms,
     };
     Ok((gap > 0).then_some(gap))
 }
@@ -213,13 +211,13 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_of_zero_or_none_turns_merging_off_and_a_bare_number_is_refused() {
+    fn a_gap_of_zero_or_none_turns_merging_off() {
         let gap = |json: &str| serde_json::from_str::<ReadOptions>(json).map(|o| o.merge_gap_ms);
         assert_eq!(gap(r#"{"merge_gap": "1.5s"}"#).unwrap(), Some(1500));
         assert_eq!(gap(r#"{"merge_gap": "none"}"#).unwrap(), None);
         assert_eq!(gap(r#"{"merge_gap": 0}"#).unwrap(), None);
         assert_eq!(gap(r#"{"merge_gap": "0s"}"#).unwrap(), None);
-        assert!(gap(r#"{"merge_gap": 2}"#).is_err());
+        assert_eq!(gap(r#"{"merge_gap": 1500}"#).unwrap(), Some(1500)); // as a checked pipeline file gives it
         assert!(gap(r#"{"merge_gpa": "2s"}"#).is_err());
     }
 
