@@ -15,6 +15,9 @@ mod generate;
 mod model;
 mod models;
 mod npy;
+mod on_demand;
+mod progress;
+mod run;
 
 use std::io;
 use std::panic;
@@ -24,6 +27,7 @@ use clap::{Parser, Subcommand};
 
 use self::exit::Exit;
 use self::options::{GlobalArgs, Settings};
+use crate::corpus::reader::{Isolation, worker_main};
 use crate::diagnostic::Diagnostic;
 
 /// Mines documents with a local mixture-of-experts model, and never silently.
@@ -53,6 +57,7 @@ macro_rules! commands {
 
 // In the order of the help.
 commands! {
+    Run(run::RunArgs) => run::run,
     Check(check::CheckArgs) => check::run,
     Explain(explain::ExplainArgs) => explain::run,
     Model(model::ModelCommand) => model::run,
@@ -101,15 +106,19 @@ impl From<io::Error> for Failure {
 
 /// Runs the command of this process and returns what it ends with.
 pub fn main() -> ExitCode {
+    // The child process that parses documents: before anything else, and without the command line.
+    if std::env::args_os().nth(1).is_some_and(|a| a == Isolation::ARGUMENT) {
+        return worker_main();
+    }
     tell_bugs();
     let exit = panic::catch_unwind(|| match Cli::try_parse() {
-        Ok(cli) => run(&cli),
+        Ok(cli) => execute(&cli),
         Err(usage) => tell_usage(&usage),
     });
     exit.unwrap_or(Exit::Bug).into()
 }
 
-fn run(cli: &Cli) -> Exit {
+fn execute(cli: &Cli) -> Exit {
     let settings = Settings::resolve(&cli.global);
     settings.apply_color();
     match dispatch(&cli.command, &settings) {

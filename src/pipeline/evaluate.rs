@@ -1,87 +1,59 @@
-//! Expressions and path templates, over the names a run gives them. The language itself (filters, what is undefined,
-//! how much an expression may cost) is the environment's, which whoever starts the run hands in.
+//! Expressions and path templates over the names of a run. The language itself is the steps' own.
 
-use std::collections::BTreeMap;
-
-use minijinja::value::{Serde, Value as Name};
-use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
 
-/// Steps of the template machine that one expression may take. A table over 100,000 rows takes about a tenth of it.
-const FUEL: u64 = 10_000_000;
+use crate::steps::prompt::{Bound, TemplateFault, Templates};
 
 /// Evaluates expressions and templates.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Evaluator {
-    environment: Environment<'static>,
-}
-
-impl Default for Evaluator {
-    /// Strict about undefined names, bounded in what an expression may cost; minijinja's own filters only.
-    fn default() -> Self {
-        let mut environment = Environment::new();
-        environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_fuel(Some(FUEL));
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        Self { environment }
-    }
+    templates: Templates,
 }
 
 impl Evaluator {
-    pub fn new(environment: Environment<'static>) -> Self {
-        Self { environment }
-    }
-
     /// Returns the names ready for many expressions: they are converted once. `names` is an object.
-    pub fn bind(&self, names: &Value) -> Scope<'_> {
-        let entries = names.as_object().into_iter().flatten();
-        let names = entries.map(|(name, value)| (name.clone(), Name::from(Serde(value)))).collect();
-        Scope { environment: &self.environment, names }
+    pub fn bind(&self, names: &Value) -> Scope {
+        Scope { templates: self.templates, names: self.templates.bind(names) }
     }
 }
 
 /// Names bound for expressions.
 #[derive(Clone)]
-pub struct Scope<'e> {
-    environment: &'e Environment<'static>,
-    names: BTreeMap<String, Name>,
+pub struct Scope {
+    templates: Templates,
+    names: Bound,
 }
 
-impl Scope<'_> {
+impl Scope {
     pub fn set(&mut self, name: &str, value: &Value) {
-        self.names.insert(name.to_owned(), Name::from(Serde(value)));
+        self.names.set(name, value);
     }
 
     /// Returns what an expression gives. The error is one line.
     pub fn evaluate(&self, expression: &str) -> Result<Value, String> {
-        let value = self.run(expression)?;
-        serde_json::to_value(&value).map_err(|e| format!("`{expression}` gives what is no data: {e}"))
+        let told = |fault| told(expression, &fault);
+        let compiled = self.templates.compile_expression(expression).map_err(told)?;
+        self.names.eval(&compiled).map_err(told)
     }
 
     /// Returns whether an expression gives something true, as a template would see it.
     pub fn holds(&self, expression: &str) -> Result<bool, String> {
-        self.run(expression).map(|value| value.is_true())
+        let told = |fault| told(expression, &fault);
+        let compiled = self.templates.compile_expression(expression).map_err(told)?;
+        self.names.test(&compiled).map_err(told)
     }
 
     /// Returns a template with its placeholders filled in. The error is one line.
     pub fn render(&self, template: &str) -> Result<String, String> {
-        let names = Name::from(self.names.clone());
-        self.environment.render_str(template, names).map_err(|e| format!("`{template}`: {}", one_line(&e)))
-    }
-
-    fn run(&self, expression: &str) -> Result<Name, String> {
-        let named = |e: &minijinja::Error| format!("`{expression}`: {}", one_line(e));
-        let compiled = self.environment.compile_expression_owned(expression).map_err(|e| named(&e))?;
-        let value = compiled.eval(Name::from(self.names.clone())).map_err(|e| named(&e))?;
-        if value.is_undefined() {
-            return Err(format!("`{expression}`: there is nothing of that name"));
-        }
-        Ok(value)
+        let told = |fault| told(template, &fault);
+        let compiled = self.templates.compile_template(template).map_err(told)?;
+        self.names.render(&compiled).map_err(told)
     }
 }
 
-fn one_line(error: &minijinja::Error) -> String {
-    let text = error.detail().map_or_else(|| error.kind().to_string(), |d| format!("{}: {d}", error.kind()));
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+fn told(source: &str, fault: &TemplateFault) -> String {
+    let message = fault.message.split_whitespace().collect::<Vec<_>>().join(" ");
+    format!("`{source}`: {message}")
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ const PARTS: &str = "parts";
 
 impl Places {
     /// Makes the folders, sees that they can be written, and locks them. `scope` knows `params` and `run` only.
-    pub fn open(plan: &Plan, state: Option<&Path>, scope: &Scope<'_>, disk: &Disk) -> Result<Self, PlaceError> {
+    pub fn open(plan: &Plan, state: Option<&Path>, scope: &Scope, disk: &Disk) -> Result<Self, PlaceError> {
         let mut targets = Vec::new();
         for output in &plan.outputs {
             let mut target = target(output, &plan.folder, scope)?;
@@ -108,7 +108,7 @@ fn not_writable(path: &Path) -> impl Fn(io::Error) -> PlaceError {
 }
 
 /// Splits an output's path into its root and what is decided later.
-fn target(output: &OutputPlan, folder: &Path, scope: &Scope<'_>) -> Result<Target, PlaceError> {
+fn target(output: &OutputPlan, folder: &Path, scope: &Scope) -> Result<Target, PlaceError> {
     let wrong = |detail: String| PlaceError::Path { output: output.name.clone(), detail };
     let names = split_path(&output.path);
     let Some((file, folders)) = names.split_last().filter(|(file, _)| !file.is_empty()) else {

@@ -124,7 +124,7 @@ pub fn load_engine(
     let loaded = load_core(&source, options, progress)?;
     let card = ModelCard {
         name: name.to_owned(),
-        digest: card_digest(digest, loaded.kv, options.backend),
+        digest: card_digest(digest, options.kv, options.backend),
         window: loaded.window,
     };
     let text = TextParts { tokenizer, template, as_of, logits_width: loaded.logits_width };
@@ -132,8 +132,9 @@ pub fn load_engine(
 }
 
 /// Everything that can change a result, in one hash: files, engine version, kind of keys and values, backend.
-pub fn card_digest(files: &str, kv: KvKind, backend: Backend) -> String {
-    let all = format!("engine {RESULT_VERSION}\nfiles {files}\nkv {}\nbackend {backend:?}", kv.name());
+pub fn card_digest(files: &str, kv: Option<KvKind>, backend: Backend) -> String {
+    let kv = kv.map_or("auto", KvKind::name); // auto follows from the files
+    let all = format!("engine {RESULT_VERSION}\nfiles {files}\nkv {kv}\nbackend {backend:?}");
     blake3::hash(all.as_bytes()).to_hex().to_string()
 }
 

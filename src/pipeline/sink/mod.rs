@@ -30,7 +30,7 @@ pub enum Output {
 }
 
 /// Evaluates an output over the names of a document. The error is one line, without the output's name.
-pub fn evaluate(output: &OutputPlan, scope: &mut Scope<'_>, provenance: &Provenance) -> Result<Output, String> {
+pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance) -> Result<Output, String> {
     if let Some(only) = &output.only
         && !scope.holds(only)?
     {
@@ -53,7 +53,7 @@ pub fn evaluate(output: &OutputPlan, scope: &mut Scope<'_>, provenance: &Provena
                     other => return Err(format!("`{expression}` gives {}, not a list", kind_of(&other))),
                 },
             };
-            let row = |scope: &Scope<'_>| -> Result<Row, String> {
+            let row = |scope: &Scope| -> Result<Row, String> {
                 let values = fields.iter().map(|(name, e)| Ok((name.as_str(), scope.evaluate(e)?)));
                 let values = values.collect::<Result<Vec<_>, String>>()?;
                 let key = key.as_ref().map(|k| scope.evaluate(k).map(|v| v.to_string())).transpose()?;

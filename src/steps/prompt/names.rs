@@ -39,17 +39,20 @@ pub fn is_none(value: &Inner) -> bool {
 
 /// Returns `names` as the root of a template, each null under `steps` made [`Absent`].
 pub fn context(names: &Value) -> Inner {
-    let Value::Object(root) = names else { return Inner::from(Serde(names)) };
-    let entries = root.iter().map(|(key, value)| {
-        let value = match value {
-            Value::Object(steps) if key == "steps" => mapping(steps.iter().map(|(id, step)| {
-                (id.clone(), if step.is_null() { Inner::from_object(Absent) } else { Inner::from(Serde(step)) })
-            })),
-            other => Inner::from(Serde(other)),
-        };
-        (key.clone(), value)
-    });
-    mapping(entries)
+    match names {
+        Value::Object(root) => mapping(root.iter().map(|(key, value)| (key.clone(), named(key, value)))),
+        other => Inner::from(Serde(other)),
+    }
+}
+
+/// Returns what stands under the name `key` at the root.
+pub fn named(key: &str, value: &Value) -> Inner {
+    match value {
+        Value::Object(steps) if key == "steps" => mapping(steps.iter().map(|(id, step)| {
+            (id.clone(), if step.is_null() { Inner::from_object(Absent) } else { Inner::from(Serde(step)) })
+        })),
+        other => Inner::from(Serde(other)),
+    }
 }
 
 /// Collecting pairs into a value directly would make a list of pairs.
