@@ -34,7 +34,7 @@ pub(super) struct Packed {
 /// A cache line, so that groups start on one.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-struct Line([u8; 64]);
+struct Line(#[expect(dead_code, reason = "read as bytes, by `Packed::group`")] [u8; 64]);
 
 const _: () = assert!(size_of::<Line>() == 64);
 
