@@ -59,11 +59,9 @@ impl GrammarFactory {
         match self.parser(constraint, false) {
             Ok(parser) => Ok(Matcher::new(parser, self.width)),
             Err(GrammarError::Invalid(message)) if is_unsupported(&message) => {
-                let unsupported = self.compile_lenient(constraint).map(|(_, keywords)| keywords);
-                match unsupported {
-                    Ok(keywords) if !keywords.is_empty() => Err(GrammarError::Unsupported(keywords)),
-                    _ => Err(GrammarError::Invalid(message)),
-                }
+                // The strict compiler stops at the first; the lenient one lists them all.
+                let all = self.compile_lenient(constraint).map(|(_, keywords)| keywords).unwrap_or_default();
+                Err(GrammarError::Unsupported(if all.is_empty() { keywords_in(&message) } else { all }))
             }
             Err(error) => Err(error),
         }
@@ -128,6 +126,7 @@ fn is_unsupported(message: &str) -> bool {
 }
 
 fn keywords_in(warning: &str) -> Vec<String> {
+    let warning = without_count(warning);
     // Warnings are prefixed with where they arose.
     let after = |start: &str| warning.split_once(start).map(|(_, rest)| rest.trim().to_owned());
     if let Some(list) = after(UNIMPLEMENTED) {
@@ -138,6 +137,15 @@ fn keywords_in(warning: &str) -> Vec<String> {
         vec!["oneOf".into()]
     } else {
         vec![warning.trim().to_owned()]
+    }
+}
+
+/// A warning that arose more than once ends with `(17 times)`.
+fn without_count(warning: &str) -> &str {
+    let counted = warning.trim().strip_suffix(" times)").and_then(|rest| rest.rsplit_once(" ("));
+    match counted {
+        Some((text, count)) if count.bytes().all(|byte| byte.is_ascii_digit()) => text,
+        _ => warning.trim(),
     }
 }
 

@@ -178,6 +178,7 @@ fn keywords_that_cannot_be_enforced_are_named() {
         "properties": {
             "a": {"type": "array", "uniqueItems": true, "items": {"type": "string", "format": "color"}},
             "b": {"not": {"type": "string"}},
+            "c": {"not": {"type": "integer"}},
         },
         "if": {"required": ["a"]},
     });

@@ -17,3 +17,6 @@ pub use fault::GrammarError;
 pub use finished::check_text;
 pub use mask::TokenMask;
 pub use matcher::Matcher;
+
+#[cfg(test)]
+mod maskbench_tests;

@@ -2,11 +2,6 @@
 //!
 //! Bytes that print in Latin-1 stand for themselves; the other 68 are moved to U+0100 and up, in order.
 
-/// Returns the character that stands for `byte` in a byte-level vocabulary.
-pub(super) fn char_of(byte: u8) -> char {
-    CHARS[byte as usize]
-}
-
 /// Returns the byte that `character` stands for, or `None` outside the alphabet.
 pub(super) fn byte_of(character: char) -> Option<u8> {
     let code = character as usize;
@@ -26,26 +21,6 @@ const fn prints(byte: u8) -> bool {
     matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF)
 }
 
-const CHARS: [char; 256] = {
-    let mut chars = ['\0'; 256];
-    let (mut byte, mut moved) = (0usize, 0usize);
-    while byte < 256 {
-        let code = if prints(byte as u8) {
-            byte
-        } else {
-            moved += 1;
-            FIRST_MOVED + moved - 1
-        };
-        chars[byte] = match char::from_u32(code as u32) {
-            Some(character) => character,
-            None => unreachable!(),
-        };
-        byte += 1;
-    }
-    assert!(moved == NUM_MOVED);
-    chars
-};
-
 const MOVED: [u8; NUM_MOVED] = {
     let mut bytes = [0u8; NUM_MOVED];
     let (mut byte, mut moved) = (0usize, 0usize);
@@ -56,12 +31,19 @@ const MOVED: [u8; NUM_MOVED] = {
         }
         byte += 1;
     }
+    assert!(moved == NUM_MOVED);
     bytes
 };
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    /// Returns the character that stands for `byte` in a byte-level vocabulary.
+    pub(in crate::inference::tokenizer) fn char_of(byte: u8) -> char {
+        let mut alphabet = ('\0'..='ſ').filter(|character| byte_of(*character) == Some(byte));
+        alphabet.next().unwrap()
+    }
 
     #[test]
     fn every_byte_has_its_own_character_and_comes_back() {

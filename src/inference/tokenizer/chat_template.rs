@@ -26,8 +26,9 @@ const FUEL: u64 = 100_000;
 const FUEL_PER_ITEM: u64 = 2_000;
 const CONTROLS_BYTES_MAX: usize = 64 << 10;
 
-/// A conversation takes about a millisecond; only comparing or printing values that hold themselves many times over
-/// gets past the fuel and here.
+/// A conversation takes about a millisecond. Only values that hold themselves many times over get past the fuel, when
+/// they are compared or joined as text: minijinja charges for a value after it is written. Such a template is left behind
+/// on its thread, and what memory it takes there is not bounded.
 const TIME_MAX: Duration = Duration::from_millis(1500);
 
 const NAME: &str = "chat template";

@@ -103,7 +103,7 @@ fn split_merge((index, merge): (usize, &String)) -> Result<(String, String), Tok
 #[cfg(test)]
 pub(in crate::inference) mod tests {
     use super::*;
-    use crate::inference::tokenizer::byte_alphabet::char_of;
+    use crate::inference::tokenizer::byte_alphabet::tests::char_of;
 
     /// A byte-level vocabulary with a few merges and the starter's markup: enough to encode any text.
     pub(in crate::inference) fn small_fields() -> GgufTokenizerFields {

@@ -67,7 +67,7 @@ struct TemplateCase {
     bos: String,
     eos: String,
     chat: Chat,
-    date: String, // 2025-03-09
+    date: String,             // 2025-03-09
     expected: Option<String>, // none where the template refuses the conversation
 }
 
