@@ -170,7 +170,7 @@ fn make_writable(folder: &Path, inner: Option<&str>, disk: &Disk) -> Result<Path
             return Err(io::Error::other(format!("{} is a link", home.display())));
         }
         disk.create_folder(&home.join(PARTS))?;
-        tempfile::NamedTempFile::new_in(&folder)?; // gone again at once
+        tempfile::tempfile_in(&folder)?; // without a name where the system can: a kill leaves nothing behind
         Ok(folder)
     };
     prove().map_err(not_writable(folder))

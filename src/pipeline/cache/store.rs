@@ -34,7 +34,7 @@ impl CallCache {
     /// Opens the cache in `folder`. Where it cannot be written, answers are still read from it, and the error says why.
     pub fn open(folder: &Path) -> (Self, Option<io::Error>) {
         let folder = folder.join("v1");
-        let probe = || fs::create_dir_all(&folder).and_then(|()| tempfile::NamedTempFile::new_in(&folder));
+        let probe = || fs::create_dir_all(&folder).and_then(|()| tempfile::tempfile_in(&folder));
         let error = probe().err();
         let cache = Self {
             folder,

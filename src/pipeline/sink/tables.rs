@@ -234,7 +234,7 @@ fn document_of(row: &str, format: OutputFormat) -> Option<String> {
     if format == OutputFormat::Csv {
         let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_bytes());
         let record = reader.records().next()?.ok()?;
-        return Provenance::document_of(record.iter().last()?).map(str::to_owned);
+        return Provenance::document_of(record.iter().next_back()?).map(str::to_owned);
     }
     let value: Value = serde_json::from_str(row).ok()?;
     let provenance = value.get("_provenance").or_else(|| value.get("provenance"))?;

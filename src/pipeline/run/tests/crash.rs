@@ -48,7 +48,7 @@ fn killed_at_every_write_in_turn_and_resumed_nothing_is_lost_or_doubled() {
         let calls = stage.calls();
         let report = stage.run();
         assert_eq!(report.outcome, Outcome::Finished, "killed at {n}");
-        assert_eq!(stage.outputs(), expected, "killed at {n}");
+        assert_same(&stage.outputs(), &expected, &format!("killed at {n}"));
         assert!(stage.calls() <= calls.max(13) + 3, "killed at {n}: {} calls after {calls}", stage.calls());
         assert_eq!(stage.run().counts.skipped, 5, "killed at {n}");
         let parts = fs::read_dir(stage.path("out/.quarry/parts")).unwrap().count();
@@ -66,8 +66,8 @@ fn killed_again_and_again_it_still_gets_there() {
         kills += 1;
         assert!(kills < 100, "no progress");
     }
-    assert_eq!(stage.outputs(), expected);
-    assert!(kills > 3, "{kills}");
+    assert_same(&stage.outputs(), &expected, "killed again and again");
+    assert!(kills >= 2, "{kills}");
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_disk_that_is_full_ends_the_run_with_the_path_and_space_mends_it() {
         }
         full.store(false, Ordering::SeqCst);
         stage.run_on(disk).unwrap();
-        assert_eq!(stage.outputs(), expected, "full at {n}");
+        assert_same(&stage.outputs(), &expected, &format!("full at {n}"));
     }
 }
 
@@ -113,7 +113,7 @@ fn a_damaged_journal_is_said_and_never_believed() {
         for (how, bytes) in [("bent", bent.as_slice()), ("cut", &whole[..at])] {
             fs::write(&journal, bytes).unwrap();
             let report = stage.run();
-            assert_eq!(stage.outputs(), expected, "{how} at {at}");
+            assert_same(&stage.outputs(), &expected, &format!("{how} at {at}"));
             assert_eq!(report.counts.failed, 1, "{how} at {at}");
             let is_said = report.notes.iter().any(|n| n.contains("damaged"));
             assert!(is_said || how == "cut" || at + 1 >= whole.len(), "{how} at {at}: {:?}", report.notes);

@@ -44,7 +44,7 @@ fn killed_with_signal_nine_at_many_moments_the_outputs_are_those_of_a_quiet_run(
             kills += usize::from(!finished);
             assert!(rounds < 2000, "no progress after {kills} kills");
         }
-        assert_eq!(stage.outputs(), quiet.outputs());
+        assert_same(&stage.outputs(), &quiet.outputs(), &format!("after {kills} kills"));
         assert_eq!(stage.run().counts.skipped, NUM);
     }
 }

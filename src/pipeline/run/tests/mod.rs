@@ -277,7 +277,7 @@ impl Stage {
     }
 
     pub fn run(&self) -> RunReport {
-        self.run_with(|_| {}).unwrap()
+        self.run_on(Disk::default()).unwrap()
     }
 
     pub fn run_with(&self, change: impl FnOnce(&mut RunEnvironment<'_>)) -> Result<RunReport, RunError> {
@@ -290,7 +290,13 @@ impl Stage {
     }
 
     pub fn run_on(&self, disk: Disk) -> Result<RunReport, RunError> {
-        self.run_with(|env| env.disk = disk)
+        // A test that starts processes holds every open file, locks too, for the moment between fork and exec.
+        loop {
+            match self.run_with(|env| env.disk = disk.clone()) {
+                Err(RunError::Locked(_)) => std::thread::sleep(Duration::from_millis(5)),
+                other => return other,
+            }
+        }
     }
 
     pub fn opened(&self) -> usize {
@@ -324,6 +330,14 @@ fn collect(folder: &Path, files: &mut BTreeMap<String, String>) {
                 fs::read_to_string(&path).unwrap(),
             );
         }
+    }
+}
+
+/// Compares two sets of outputs, and names only the first file that differs.
+pub fn assert_same(found: &BTreeMap<String, String>, expected: &BTreeMap<String, String>, when: &str) {
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>(), "{when}");
+    if let Some((name, text)) = found.iter().find(|(name, text)| expected[*name] != **text) {
+        panic!("{when}: {name} differs:\n{text}\nexpected:\n{}", expected[name]);
     }
 }
 
