@@ -88,7 +88,7 @@ impl<'a> Asker<'a> {
                 let answer = request.and_then(|_| {
                     results.next().unwrap_or_else(|| Err(GenerateError::Engine("an answer is missing".into())))
                 });
-                answers.push(answer.map(|a| Completion { text: format!("{}{}", question.opening, a.text), ..a }));
+                answers.push(answer.map(|a| Completion { text: joined(&question.opening, &a.text), ..a }));
             }
             (self.cx.progress)(done + answers.len(), of.max(done + answers.len()));
         }
@@ -144,6 +144,12 @@ impl<'a> Asker<'a> {
             cancel: self.cx.cancel.clone(),
         })
     }
+}
+
+/// An opening and what follows it; a tokenizer may or may not have kept the space between them.
+fn joined(opening: &str, rest: &str) -> String {
+    let apart = opening.is_empty() || rest.starts_with(|c: char| !c.is_alphanumeric());
+    format!("{opening}{}{rest}", if apart { "" } else { " " })
 }
 
 /// Whether an error is about the whole call and not about one part of it.

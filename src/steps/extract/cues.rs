@@ -6,10 +6,12 @@ use std::sync::LazyLock;
 
 use crate::corpus::document::Document;
 use crate::steps::prompt::date_phrases;
-use crate::steps::text::{content, is_stopword, sentences, squeeze, words};
+use crate::steps::text::{content, sentences, squeeze, words};
 
-/// What makes a cue a candidate: a cue alone is 1, a day or a time in its sentence adds 1, a verb of work a half.
-const LEAST_STRENGTH: f64 = 1.5;
+/// "I'll read it" names a kind of work and nothing to do it to; so many words with content do.
+const LEAST_CONTENT: usize = 3;
+/// A sentence with fewer words of content, such as "That's decided.", speaks of another one.
+const STANDS_ALONE: usize = 2;
 /// Turns after a question or an offer in which an answer to it counts.
 const REPLY_TURNS: usize = 2;
 /// Turns within which "I'll have it by then" belongs to the task before it.
@@ -50,6 +52,7 @@ pub struct Found {
 #[derive(Clone, Debug, Default)]
 pub struct Cues {
     own: Vec<Phrase>,
+    offer: Vec<Phrase>,
     ask: Vec<Phrase>,
     accept: Vec<Phrase>,
     refuse: Vec<Phrase>,
@@ -62,6 +65,7 @@ pub struct Cues {
 struct Phrase {
     at_start: bool,
     words: Vec<String>, // `*` up to three words, `~e` a word with that ending
+    core_after: Option<usize>, // words of the phrase before what is to be done
 }
 
 macro_rules! list {
@@ -100,6 +104,7 @@ impl Cues {
             }
             match section {
                 "own" => cues.own.push(Phrase::parse(line)),
+                "offer" => cues.offer.push(Phrase::parse(line)),
                 "ask" => cues.ask.push(Phrase::parse(line)),
                 "accept" => cues.accept.push(Phrase::parse(line)),
                 "refuse" => cues.refuse.push(Phrase::parse(line)),
@@ -112,17 +117,27 @@ impl Cues {
         cues
     }
 
-    fn strength(&self, sentence: &str) -> f64 {
-        let dated = if date_phrases(sentence).is_empty() { 0.0 } else { 1.0 };
-        let works = words(sentence).iter().any(|w| self.work.contains(w));
-        1.0 + dated + if works { 0.5 } else { 0.0 }
+    /// Whether a promise is one to do something: it names a day, or a kind of work and what it is done to.
+    fn is_work(&self, said: &str, core: &str, when: Option<&str>) -> bool {
+        let works = words(said).iter().any(|w| self.work.contains(w));
+        when.is_some() || works && content(core).len() >= LEAST_CONTENT
     }
 }
 
 impl Phrase {
     fn parse(text: &str) -> Self {
         let at_start = text.starts_with('^');
-        Self { at_start, words: text.trim_start_matches('^').to_lowercase().split_whitespace().map(str::to_owned).collect() }
+        let mut words: Vec<String> =
+            text.trim_start_matches('^').to_lowercase().split_whitespace().map(str::to_owned).collect();
+        let core_after = words.iter().position(|w| w == "|");
+        words.retain(|w| w != "|");
+        Self { at_start, words, core_after }
+    }
+
+    /// Returns where in `said` the words begin that say what is to be done: after the mark, else at the beginning.
+    fn core_in(&self, said: &[String]) -> Option<usize> {
+        let end = self.end_in(said)?;
+        Some(self.core_after.map_or(0, |mark| end - (self.words.len() - mark)))
     }
 
     /// Returns where in `said` the phrase ends, counted in words.
@@ -145,8 +160,10 @@ impl Phrase {
     }
 }
 
-fn first_end(phrases: &[Phrase], said: &[String]) -> Option<usize> {
-    phrases.iter().filter_map(|p| p.end_in(said)).min()
+/// Where the core begins for the first phrase of the sentence.
+fn core_start(phrases: &[Phrase], said: &[String]) -> Option<usize> {
+    let found = phrases.iter().filter_map(|p| Some((p.end_in(said)?, p.core_in(said)?)));
+    found.min_by_key(|(end, _)| *end).map(|(_, core)| core)
 }
 
 fn any(phrases: &[Phrase], said: &[String]) -> bool {
@@ -163,14 +180,18 @@ fn tasks(cues: &Cues, document: &Document) -> Found {
     let mut found = Found::default();
     for turn in 0..document.turns.len() {
         let speaker = document.turns[turn].speaker.clone();
-        for (said, spoken) in sentences_of(document, turn) {
+        let sentences = sentences_of(document, turn);
+        for (at, (said, spoken)) in sentences.iter().cloned().enumerate() {
             if any(&cues.not, &spoken) {
                 continue;
             }
-            let own = first_end(&cues.own, &spoken);
-            let ask = first_end(&cues.ask, &spoken);
-            let Some(end) = own.or(ask) else { continue };
-            if cues.strength(&said) < LEAST_STRENGTH {
+            let own = core_start(&cues.own, &spoken);
+            let ask = core_start(&cues.ask, &spoken);
+            let offer = core_start(&cues.offer, &spoken);
+            let Some(start) = own.or(offer).or(ask) else { continue };
+            let core = core_of(&said, start);
+            let when = first_when(&said).or_else(|| when_after(cues, &sentences[at + 1..]));
+            if !cues.is_work(&said, &core, when.as_deref()) {
                 continue;
             }
             let reply = reply(cues, document, turn);
@@ -178,27 +199,19 @@ fn tasks(cues: &Cues, document: &Document) -> Found {
                 found.declined.push(turn);
                 continue;
             }
-            let people = match own {
-                Some(_) => speaker.iter().cloned().collect(),
-                None => asked(document, turn, &said),
-            };
-            // A request nobody answered is no task that someone took on.
+            // A request or an offer that nobody answered is no task that someone took on.
             if own.is_none() && reply != Reply::Accepted {
                 continue;
             }
+            let is_request = own.is_none() && offer.is_none();
+            let people = if is_request { asked(document, turn, &said) } else { speaker.iter().cloned().collect() };
             let mut evidence = vec![turn];
-            if own.is_none() {
+            if is_request {
                 evidence.extend(answering_turn(document, turn));
             }
-            let candidate = Candidate {
-                turn,
-                evidence,
-                core: core_of(&said, end),
-                when: first_when(&said),
-                people,
-                reverses: false,
-                said,
-            };
+            let answered = || evidence.get(1).and_then(|&i| short_when(&sentences_of(document, i)));
+            let when = when.or_else(answered);
+            let candidate = Candidate { turn, evidence, core, when, people, reverses: false, said };
             join_or_push(document, &mut found.candidates, candidate);
         }
     }
@@ -285,24 +298,31 @@ fn plain(cues: &Cues, document: &Document, asks: bool) -> Found {
                 continue;
             }
             let (mut evidence, mut quoted) = (vec![turn], said.clone());
+            let reverses = any(&cues.reverse, spoken);
             if asks {
                 if let Some((asked_in, question)) = question_before(document, turn, said) {
                     evidence.insert(0, asked_in);
                     quoted = question;
                 }
-            } else if content(said).len() < 3 {
+            } else if reverses {
+                if let Some(instead) = sentence_instead(cues, &sentences[at + 1..]) {
+                    quoted = instead;
+                }
+            } else if content(said).len() < STANDS_ALONE {
                 // "That's decided." says nothing by itself: what was decided stands before it.
-                if let Some((before_in, before)) = sentence_before(document, turn, &sentences[..at]) {
+                if let Some((before_in, before)) = sentence_meant(document, turn, &sentences, at) {
                     evidence.insert(0, before_in);
                     quoted = before;
                 }
             }
             evidence.dedup();
-            let reverses = any(&cues.reverse, spoken);
+            if content(&quoted).len() < STANDS_ALONE && !asks {
+                continue; // what it speaks of was not found
+            }
             let candidate = Candidate {
                 turn,
                 evidence,
-                core: quoted.clone(),
+                core: without_fillers(&quoted),
                 when: first_when(&quoted),
                 people: speaker.iter().cloned().collect(),
                 reverses,
@@ -310,7 +330,9 @@ fn plain(cues: &Cues, document: &Document, asks: bool) -> Found {
             };
             match found.candidates.last_mut() {
                 // Two cues in one turn speak of one thing, unless both sentences stand on their own.
-                Some(last) if last.turn == turn && (asks || last.said == candidate.said) => last.reverses |= reverses,
+                Some(last) if last.turn == turn && (asks || last.reverses || last.said == candidate.said) => {
+                    last.reverses |= reverses;
+                }
                 _ => found.candidates.push(candidate),
             }
         }
@@ -325,7 +347,8 @@ fn question_before(document: &Document, turn: usize, said: &str) -> Option<(usiz
     let mut last = None;
     for i in turn.saturating_sub(LOOK_BACK)..=turn {
         for (sentence, spoken) in sentences_of(document, i) {
-            let shares = !about.is_disjoint(&content(&sentence));
+            // "That's open as well" names nothing: it means whatever was asked last.
+            let shares = about.len() < LEAST_CONTENT || !about.is_disjoint(&content(&sentence));
             if sentence.ends_with('?') && spoken.len() >= 5 && (shares || i + 1 == turn || i == turn) {
                 last = Some((i, sentence));
             }
@@ -334,31 +357,82 @@ fn question_before(document: &Document, turn: usize, said: &str) -> Option<(usiz
     last
 }
 
-/// The sentence that "that's decided" is about: the one before it in the turn, else the last one of the turn before.
-fn sentence_before(document: &Document, turn: usize, before: &[(String, Vec<String>)]) -> Option<(usize, String)> {
-    let telling = |s: &&(String, Vec<String>)| content(&s.0).len() >= 3;
-    if let Some((said, _)) = before.iter().rev().find(telling) {
+/// What counts instead of what is taken back: the next sentence of the turn that settles something.
+fn sentence_instead(cues: &Cues, after: &[(String, Vec<String>)]) -> Option<String> {
+    const NEGATIONS: &[&str] = &["not", "isn't", "don't", "won't", "doesn't", "nicht", "kein", "keine"];
+    let telling: Vec<_> = after.iter().take(3).filter(|(said, _)| content(said).len() >= STANDS_ALONE).collect();
+    let affirms = |(_, spoken): &&&(String, Vec<String>)| {
+        any(&cues.own, spoken) || !spoken.iter().any(|w| NEGATIONS.contains(&w.as_str()))
+    };
+    telling.iter().find(affirms).or(telling.first()).map(|(said, _)| said.clone())
+}
+
+/// The day in the short sentence right after a promise: "I'll call Minh. By Tuesday."
+fn when_after(cues: &Cues, after: &[(String, Vec<String>)]) -> Option<String> {
+    const LEADS: &[&str] = &["by", "until", "before", "on", "that", "it", "bis", "das", "spätestens"];
+    let (said, spoken) = after.first()?;
+    let belongs = spoken.len() <= 5 || spoken.first().is_some_and(|w| LEADS.contains(&w.as_str()));
+    if belongs && !any(&cues.own, spoken) { first_when(said) } else { None }
+}
+
+/// The day in a short sentence of an answer: "With the appendix, yes. By Tuesday."
+fn short_when(sentences: &[(String, Vec<String>)]) -> Option<String> {
+    sentences.iter().take(3).filter(|(_, spoken)| spoken.len() <= 8).find_map(|(said, _)| first_when(said))
+}
+
+/// The sentence that "that's decided" is about: the one before it in its turn, else the next one there, else the one
+/// that says most in the turn before.
+fn sentence_meant(document: &Document, turn: usize, sentences: &[(String, Vec<String>)], at: usize) -> Option<(usize, String)> {
+    let tells = |s: &&(String, Vec<String>)| content(&s.0).len() >= LEAST_CONTENT && !s.0.ends_with('?');
+    let (before, after) = (&sentences[..at], &sentences[at + 1..]);
+    if let Some((said, _)) = before.iter().rev().find(tells).or_else(|| after.iter().take(1).find(tells)) {
         return Some((turn, said.clone()));
     }
     let previous = turn.checked_sub(1)?;
     let sentences = sentences_of(document, previous);
-    sentences.iter().rev().find(telling).map(|(said, _)| (previous, said.clone()))
+    sentences.iter().filter(tells).max_by_key(|(said, _)| content(said).len()).map(|(said, _)| (previous, said.clone()))
 }
 
 fn first_when(said: &str) -> Option<String> {
     date_phrases(said).into_iter().next().map(|r| squeeze(&said[r]))
 }
 
-/// What follows the cue, as a phrase of its own; the whole sentence where too little follows.
-fn core_of(said: &str, cue_end: usize) -> String {
+/// What a sentence says is to be done: its words from `start` on, without the reasons that follow; the whole sentence
+/// where too little would be left.
+fn core_of(said: &str, start: usize) -> String {
+    const REASONS: &[&str] =
+        &[", so that ", ", because ", ", since ", ", then ", ", if ", ", otherwise ", ", and you'll ", ", same as ", ", weil ", ", damit ", ", sonst "];
+    let rest = after_words(said, start);
+    let end = REASONS.iter().filter_map(|r| rest.find(r)).min().unwrap_or(rest.len());
+    let told = if rest[..end].split_whitespace().count() >= 3 { &rest[..end] } else { rest };
+    let core = if content(told).is_empty() { said } else { told };
+    without_fillers(core.trim_end_matches(['.', '?', '!', ',']))
+}
+
+/// What is left of a text after its first words.
+fn after_words(said: &str, count: usize) -> &str {
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '’');
     let mut rest = said;
-    for _ in 0..cue_end {
-        let is_word = |c: char| c.is_alphanumeric() || matches!(c, '\'' | '’');
+    for _ in 0..count {
         rest = rest.trim_start_matches(|c| !is_word(c)).trim_start_matches(is_word);
     }
-    let rest = rest.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | '.' | '?' | '!' | ';' | ':' | '-'));
-    if rest.split_whitespace().filter(|w| !is_stopword(&w.to_lowercase())).count() < 2 {
-        return said.trim_end_matches(['.', '?', '!']).to_owned();
+    rest.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | ':' | '-'))
+}
+
+/// Takes "So," and "And then" off the beginning, and gives it a capital letter.
+fn without_fillers(said: &str) -> String {
+    const FILLERS: &[&str] = &[
+        "so", "and", "but", "then", "well", "okay", "ok", "right", "yes", "yeah", "now", "good", "decided", "agreed",
+        "also", "dann", "und", "aber", "gut", "ja", "okay", "alles", "klar",
+    ];
+    let mut rest = said.trim();
+    while let Some(first) = rest.split_whitespace().next() {
+        let bare = first.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+        let left = rest[first.len()..].trim_start();
+        if !FILLERS.contains(&bare.as_str()) || left.split_whitespace().count() < 3 {
+            break;
+        }
+        rest = left;
     }
     let mut letters = rest.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()

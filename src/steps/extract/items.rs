@@ -5,11 +5,18 @@ use serde_json::{Map, Value, json};
 
 use super::cues::Candidate;
 use crate::steps::StepContext;
-use crate::steps::grounding::{Dropped, Ground};
+use crate::steps::grounding::{Dropped, Ground, is_first_person};
 use crate::steps::parts::Part;
-use crate::steps::prompt::resolve_date;
+use crate::steps::prompt::{date_phrases, resolve_date};
 use crate::steps::schema::{Builtin, builtin_fields};
-use crate::steps::text::{carried_by, clip, content, squeeze};
+use crate::steps::text::{carried_by, clip, content, similarity, squeeze};
+
+/// From this likeness on a rewording is a copy.
+const COPIED: f64 = 0.7;
+/// The least share of the core's words that a rewording keeps.
+const LEAST_POINT: f64 = 0.5;
+/// A core may be so short that a plain rewording is longer.
+const LEAST_LENGTH: usize = 50; // characters
 
 /// What to do with free text that the turns read do not carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +32,8 @@ pub struct Item {
     pub fields: Map<String, Value>,
     pub turns: Vec<usize>, // its evidence, ascending
     pub window: Vec<usize>, // the turns that were read for it
-    pub reverses: bool,
+    /// Where it takes back something settled before: all that its turn says.
+    pub takes_back: Option<String>,
 }
 
 impl Item {
@@ -60,8 +68,12 @@ impl<'a> Finisher<'a> {
         for (field, max_length) in &self.free_texts {
             let Some(Value::String(text)) = raw.get(field) else { continue };
             let text = squeeze(text);
-            if self.is_carried(&text, part, &window) {
-                raw.insert(field.clone(), json!(text));
+            let worded = match candidate {
+                Some(candidate) => self.rewording(&text, candidate, part, &window),
+                None => self.is_carried(&text, part, &window).then(|| text.clone()),
+            };
+            if let Some(worded) = worded {
+                raw.insert(field.clone(), json!(clip(&worded, *max_length)));
                 continue;
             }
             let replacement = match (self.otherwise, &said) {
@@ -95,7 +107,8 @@ impl<'a> Finisher<'a> {
         if !quoted.is_empty() {
             fields.entry("quoted").or_insert(json!(quoted));
         }
-        Some(Item { fields, turns, window, reverses: candidate.is_some_and(|c| c.reverses) })
+        let takes_back = candidate.filter(|c| c.reverses).map(|c| document.turn_text(&document.turns[c.turn]).to_owned());
+        Some(Item { fields, turns, window, takes_back })
     }
 
     /// Returns the turns of the item's evidence. A quote's own turn is added to them: it is where the words stand,
@@ -128,6 +141,24 @@ impl<'a> Finisher<'a> {
         candidate.map(|c| c.core.clone()).or_else(quote)
     }
 
+    /// Returns the words for a candidate: the model's own where they put what was said another way, shorter and
+    /// without losing its point; the sentence's core where they only repeat it; `None` where they say something else.
+    fn rewording(&self, text: &str, candidate: &Candidate, part: &Part, window: &[usize]) -> Option<String> {
+        if similarity(text, &candidate.core) >= COPIED {
+            return Some(candidate.core.clone());
+        }
+        // The day is a field of its own, and a wording may leave it out.
+        let mut undated = candidate.core.clone();
+        for range in date_phrases(&candidate.core).into_iter().rev() {
+            undated.replace_range(range, "");
+        }
+        let point = carried_by(&undated, &content(text));
+        let too_long = text.chars().count() > candidate.core.chars().count().max(LEAST_LENGTH) * 3 / 2;
+        let speaks = is_first_person(text) || text.contains(": ");
+        let fits = point >= LEAST_POINT && !too_long && !speaks && self.is_carried(text, part, window);
+        fits.then(|| text.trim_end_matches(['.', ',']).to_owned())
+    }
+
     fn is_carried(&self, text: &str, part: &Part, window: &[usize]) -> bool {
         if content(text).is_empty() {
             return false;
@@ -142,7 +173,7 @@ impl<'a> Finisher<'a> {
 }
 
 /// The fields that are text of the model's own, alone or as one of several choices, with their longest length.
-fn free_texts(schema: &Value) -> Vec<(String, usize)> {
+pub fn free_texts(schema: &Value) -> Vec<(String, usize)> {
     let length = |field: &Value| {
         let is_free = field.get("type").is_some_and(|t| t == "string") && ["enum", "const", "format", "pattern"].iter().all(|k| field.get(*k).is_none());
         is_free.then(|| field.get("maxLength").and_then(Value::as_u64).unwrap_or(200) as usize)

@@ -4,10 +4,10 @@ use serde_json::{Map, Value, json};
 
 use super::items::Item;
 use crate::steps::options::Reader;
-use crate::steps::text::{clip, content, similarity};
+use crate::steps::text::{carried_by, clip, content, similarity};
 
-/// The share of its words that a decision has in common with one that takes it back.
-const TAKEN_BACK: f64 = 0.12;
+/// The least share of a decision's words that the turn taking it back must hold.
+const TAKEN_BACK: f64 = 0.25;
 
 /// How items are joined.
 #[derive(Debug, Default)]
@@ -128,23 +128,20 @@ impl Merge {
                 list.push(Value::Object(conflicts));
             }
         }
+        into.takes_back = into.takes_back.take().or(other.takes_back);
         into.turns.extend(other.turns);
         into.turns.sort_unstable();
         into.turns.dedup();
     }
 
-    /// A decision that takes back an earlier one names it in part: the one it has most words in common with is marked,
+    /// A decision that takes back an earlier one names it in part: the one it holds most words of is marked,
     /// or dropped where the last counts.
     fn settle_reversals(&self, items: &mut Vec<Item>, notes: &mut Vec<String>) {
         let mut taken_back: Vec<usize> = Vec::new();
         for later in 0..items.len() {
-            if !items[later].reverses {
-                continue;
-            }
-            let text = words_of(&items[later].fields);
+            let Some(text) = items[later].takes_back.clone() else { continue };
             let alike = |i: usize| {
-                let (a, b) = (content(&text), content(&words_of(&items[i].fields)));
-                a.intersection(&b).count() as f64 / a.len().min(b.len()).max(1) as f64
+                carried_by(&words_of(&items[i].fields), &content(&text))
             };
             let earlier = (0..later).filter(|i| !taken_back.contains(i)).map(|i| (i, alike(i)));
             let best = earlier.fold(None, |best: Option<(usize, f64)>, (i, s)| match best {

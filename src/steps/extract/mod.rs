@@ -345,6 +345,9 @@ impl Extract {
             let mut question = Question::new(prompt, answer_tokens(schema, list), asker.sampling());
             let whole = if list { json!({ "type": "array", "items": schema, "maxItems": MAX_ITEMS_PER_PART }) } else { schema.clone() };
             question.constraint = Constraint::JsonSchema(compact(whole));
+            if reading.candidate.is_some() {
+                question.max_tokens = question.max_tokens.min(MOST_CANDIDATE_TOKENS);
+            }
             questions.push(question);
         }
         let mut answers = asker.ask(&questions, 0, questions.len())?.into_iter();
@@ -364,13 +367,15 @@ impl Extract {
                 Ok(answer) => {
                     out.usage += answer.usage;
                     match schema::salvage(&answer.text) {
-                        Some(salvaged) => {
+                        Some(salvaged) if reading.candidate.is_none() || !salvaged.cut => {
                             if salvaged.cut || answer.finish == FinishReason::Length {
                                 out.partial.push(format!("the items of {place} were cut off at the answer's token limit"));
                             }
                             results.push(Some(objects(salvaged.value, &reading.settled)));
                         }
-                        None => {
+                        // A candidate stands without the model's words for it: those said take their place.
+                        _ if reading.candidate.is_some() => results.push(Some(vec![self.unworded(reading)])),
+                        _ => {
                             out.partial.push(format!("the answer about {place} is no JSON"));
                             results.push(None);
                         }
@@ -392,6 +397,15 @@ impl Extract {
         }
     }
 
+    /// A candidate with what its words settle, its free texts empty.
+    fn unworded(&self, reading: &Reading<'_>) -> Map<String, Value> {
+        let mut item = reading.settled.clone();
+        for (field, _) in items::free_texts(&self.schema) {
+            item.entry(field).or_insert(json!(""));
+        }
+        item
+    }
+
     fn prompt(&self, text: &str, instruct: &str, about: Option<(&StepContext<'_>, &Candidate)>) -> Result<String, StepError> {
         let names = json!({
             "text": text, "instruct": instruct, "examples": self.examples, "many": self.many,
@@ -404,6 +418,8 @@ impl Extract {
     }
 }
 
+/// An answer about one candidate that runs longer is not a wording of it.
+const MOST_CANDIDATE_TOKENS: usize = 96;
 /// Items of one part at most: more in a few hundred tokens is a model going round in circles.
 const MAX_ITEMS_PER_PART: usize = 12;
 

@@ -31,6 +31,8 @@ pub fn date_phrases(text: &str) -> Vec<Range<usize>> {
 struct Token {
     word: String,
     range: Range<usize>,
+    /// Whether a comma, a period or the end of the text follows.
+    ends_clause: bool,
 }
 
 fn tokens(text: &str) -> Vec<Token> {
@@ -46,8 +48,9 @@ fn tokens(text: &str) -> Vec<Token> {
                 let keeps = bare.starts_with(|c: char| c.is_ascii_digit());
                 let bare = if keeps { bare } else { bare.trim_end_matches('.') };
                 let word = bare.to_lowercase().replace('’', "'");
+                let ends_clause = bare.len() < at - from || text[at..].trim_start().is_empty() || !c.is_whitespace();
                 if !word.is_empty() {
-                    tokens.push(Token { word, range: from..from + bare.len() });
+                    tokens.push(Token { word, range: from..from + bare.len(), ends_clause });
                 }
                 start = None;
             }
@@ -61,17 +64,19 @@ fn tokens(text: &str) -> Vec<Token> {
 fn find(text: &str, base: Date) -> Vec<(Range<usize>, Option<Date>)> {
     let tokens = tokens(text);
     let words: Vec<&str> = tokens.iter().map(|t| t.word.as_str()).collect();
+    let ends_clause = |at: usize| tokens[at].ends_clause;
     let mut found: Vec<(Range<usize>, Option<Date>)> = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        let Some((date, used)) = date_at(&words, at, base).or_else(|| vague_at(&words, at).map(|used| (None, used))) else {
+        let Some((date, used)) = date_at(&words, at, base, ends_clause(at)).or_else(|| vague_at(&words, at).map(|used| (None, used))) else {
             at += 1;
             continue;
         };
         let before = |i: usize| at.checked_sub(i).map(|b| words[b]).unwrap_or_default();
         // What belongs to the phrase on its left: "next", "before", "the day after".
         let mut first = at;
-        if is_qualifier(before(1)) {
+        let is_day_alone = ordinal(words[at]).is_some() && matches!(before(1), "the" | "am" | "den" | "dem" | "der" | "zum");
+        if is_qualifier(before(1)) || is_day_alone {
             first = at - 1;
         }
         let end = tokens[at + used - 1].range.end;
@@ -121,7 +126,7 @@ fn vague_at(words: &[&str], at: usize) -> Option<usize> {
 }
 
 /// Returns the date that begins at a token and how many tokens it takes; an inner `None` says "a date, but which".
-fn date_at(tokens: &[&str], at: usize, base: Date) -> Option<(Option<Date>, usize)> {
+fn date_at(tokens: &[&str], at: usize, base: Date, ends_clause: bool) -> Option<(Option<Date>, usize)> {
     let word = |i: usize| tokens.get(at + i).map(|t| t.trim_end_matches('.')).unwrap_or_default();
     let before = |i: usize| at.checked_sub(i).and_then(|b| tokens.get(b)).copied().unwrap_or_default();
     let first = word(0);
@@ -157,6 +162,9 @@ fn date_at(tokens: &[&str], at: usize, base: Date) -> Option<(Option<Date>, usiz
     if let Some(day) = weekday(first) {
         let said_next = is_next(before(1)) || (before(1) == "woche" && is_next(before(2)));
         let week_after = is_next(word(1)) && matches!(word(2), "week" | "woche");
+        if word(1) == "week" {
+            return Some((base.nth_weekday(2, day).ok(), 2)); // "Monday week": a week after the coming Monday
+        }
         let date = if said_next || week_after { in_next_week(base, day) } else { base.nth_weekday(1, day).ok() };
         return Some((date, if week_after { 3 } else { 1 }));
     }
@@ -165,7 +173,7 @@ fn date_at(tokens: &[&str], at: usize, base: Date) -> Option<(Option<Date>, usiz
     }
     // "the twenty-fourth": a day of this month or the next, if it is said to be one.
     let led = matches!(before(1), "the" | "am" | "den" | "dem" | "der" | "zum");
-    let day = ordinal(first).filter(|_| led && !is_counted(word(1)))?;
+    let day = ordinal(first).filter(|_| led && (ends_clause || !is_counted(word(1))))?;
     let months = [base, base.last_of_month().tomorrow().ok()?];
     let day_of = |month: Date| Date::new(month.year(), month.month(), day).ok();
     Some((months.into_iter().filter_map(day_of).find(|d| *d >= base), 1))
@@ -383,6 +391,8 @@ mod tests {
         check("Donnerstag, den zweiten April", "2025-04-02");
         check("am siebenundzwanzigsten April", "2025-04-27");
         check("next Friday, so the twenty-first", "2025-03-21");
+        check("I'll submit it on the nineteenth. The day before.", "2025-03-19");
+        check("by Monday week, so the twenty-fourth", "2025-03-24");
         check("the second person", "");
     }
 
@@ -392,6 +402,7 @@ mod tests {
         assert_eq!(found("I'll have the report ready by next Friday, so read it."), ["next Friday"]);
         assert_eq!(found("I'll have it out before four, then we see."), ["before four"]);
         assert_eq!(found("Tuesday the twenty-first, and then I'll sign."), ["Tuesday the twenty-first"]);
+        assert_eq!(found("By the twenty-fourth."), ["the twenty-fourth"]);
         assert_eq!(found("Das baue ich bis Mittwoch ein."), ["Mittwoch"]);
         assert_eq!(found("I'll order the tablet this week."), ["this week"]);
         assert_eq!(found("No date in here at all, one moment."), Vec::<String>::new());

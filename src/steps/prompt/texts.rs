@@ -25,14 +25,20 @@ prompt!(
     /// The system message of every step: `language`, `transcript`.
     SYSTEM, "system.md.j2");
 prompt!(
-    /// What one part says: `text`, `sentences`, `focus`, `given`, `language`, `again`.
+    /// What one part says: `text`, `sentences`, `focus`, `speakers`, `language_name`, `again`.
     NOTE, "note.md.j2");
 prompt!(
-    /// One text written from notes: `notes`, `words`, `focus`, `given`, `language`.
+    /// The opening words of a note: `sentences`, `people`, `index`, `language_name`.
+    NOTE_OPENING, "note-opening.md.j2");
+prompt!(
+    /// One text written from notes: `notes`, `words`, `focus`, `given`, `transcript`, `language_name`.
     WRITE, "write.md.j2");
 prompt!(
-    /// The opening of one sentence on what it all was about: `notes`, `language`.
+    /// One sentence on what it all was about: `notes`, `title`, `transcript`, `language_name`.
     ABOUT, "about.md.j2");
+prompt!(
+    /// The opening words of that sentence: `transcript`, `language_name`.
+    ABOUT_OPENING, "about-opening.md.j2");
 prompt!(
     /// Items of one part as JSON: `text`, `instruct`, `examples`, `fields`, `many`.
     EXTRACT, "extract.md.j2");
@@ -57,7 +63,7 @@ mod tests {
 
     #[test]
     fn every_compiled_in_prompt_is_a_valid_template() {
-        for text in [&SYSTEM, &NOTE, &WRITE, &ABOUT, &EXTRACT, &EXTRACT_ONE, &SUPPORT, &CLASSIFY] {
+        for text in [&SYSTEM, &NOTE, &NOTE_OPENING, &WRITE, &ABOUT, &ABOUT_OPENING, &EXTRACT, &EXTRACT_ONE, &SUPPORT, &CLASSIFY] {
             assert!(!text.source().trim().is_empty());
         }
     }

@@ -66,7 +66,9 @@ pub fn compose(work: &Work<'_>, notes: &Notes, in_rounds: bool) -> Result<Compos
 /// Says in one sentence what it all was about; none where nothing that the model says is carried by the notes.
 pub fn about(work: &Work<'_>, sentences: &[Grounded]) -> Result<About, StepError> {
     let prompt = texts::render(&texts::ABOUT, &work.write_names(sentences, 25))?;
-    let answer = work.asker.ask_one(Question::new(prompt, max_tokens(1), work.asker.sampling()))?;
+    let mut question = Question::new(prompt, max_tokens(1), work.asker.sampling());
+    question.opening = texts::render(&texts::ABOUT_OPENING, &work.write_names(&[], 25))?;
+    let answer = work.asker.ask_one(question)?;
     let turns = turns_of(sentences);
     let source: String = Work::note_lines(sentences);
     let cut = answer.finish == FinishReason::Length;

@@ -16,7 +16,7 @@ use crate::steps::{Coverage, StepError};
 pub const WORDS_PER_SENTENCE: usize = 18;
 pub const MOST_SENTENCES: usize = 12;
 /// A part asks for no more than one sentence per this many tokens: more would have to be made up.
-const TOKENS_PER_SENTENCE: usize = 120;
+const TOKENS_PER_SENTENCE: usize = 200;
 /// Without it a small model goes round in circles; higher, and it avoids the words of the text.
 const REPETITION_PENALTY: f32 = 1.1;
 const REPETITION_WINDOW: usize = 96;
@@ -34,6 +34,18 @@ pub struct Notes {
 }
 
 impl Notes {
+    /// Keeps at most `most` sentences of an answer. An answer of which most had to be dropped is not believed in the
+    /// rest: what is left of babble can be carried by the text by accident.
+    fn keep(&mut self, part: usize, mut kept: Vec<Grounded>, dropped: Vec<Dropped>, most: usize) {
+        let bad = dropped.iter().filter(|d| !matches!(d, Dropped::Repeated | Dropped::CutOff)).count();
+        if bad > kept.len() {
+            self.dropped.extend(kept.drain(..).map(|_| Dropped::NotCarried));
+        }
+        kept.truncate(most);
+        self.dropped.extend(dropped);
+        self.kept[part] = kept;
+    }
+
     pub fn num_quoted(&self) -> usize {
         self.quotes.len()
     }
@@ -51,7 +63,7 @@ impl Notes {
 
 /// The most tokens that this many sentences may take.
 pub fn max_tokens(sentences: usize) -> usize {
-    sentences * 48 + 24
+    sentences * 40 + 16
 }
 
 /// Takes notes of every part. Fails only when no part could be read at all.
@@ -69,7 +81,9 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
             sampling.temperature = sampling.temperature.max(RETRY_TEMPERATURE);
             sampling.seed = sampling.seed.wrapping_add(1);
         }
-        Ok(Question::new(texts::render(&texts::NOTE, &names)?, max_tokens(sentences), sampling))
+        let mut question = Question::new(texts::render(&texts::NOTE, &names)?, max_tokens(sentences), sampling);
+        question.opening = opening(work, &parts[i], i, sentences)?;
+        Ok(question)
     };
 
     let mut notes = Notes {
@@ -94,8 +108,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
                     let cut = answer.finish == FinishReason::Length;
                     let about = parts[i].turns();
                     let (kept, dropped) = work.ground.sift(&answer.text, &about, &parts[i].speech(document), &instruction, cut);
-                    notes.kept[i] = kept;
-                    notes.dropped.extend(dropped);
+                    notes.keep(i, kept, dropped, if again { 1 } else { num_sentences[i] });
                 }
                 Err(error) => {
                     notes.errors.push(error.to_string());
@@ -119,6 +132,27 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
         }
     }
     Ok(notes)
+}
+
+/// The words that a note begins with, naming the two who say most in the part.
+fn opening(work: &Work<'_>, part: &Part, index: usize, sentences: usize) -> Result<String, StepError> {
+    let document = work.cx.document;
+    let mut spoken: Vec<(&str, usize)> = Vec::new(); // in the order of their first turn here
+    for piece in &part.pieces {
+        let Some(speaker) = piece.turn.and_then(|i| document.turns[i].speaker.as_deref()) else { continue };
+        match spoken.iter_mut().find(|(name, _)| *name == speaker) {
+            Some((_, bytes)) => *bytes += piece.range.len(),
+            None => spoken.push((speaker, piece.range.len())),
+        }
+    }
+    while spoken.len() > 2 {
+        let least = spoken.iter().map(|(_, bytes)| *bytes).min();
+        let at = spoken.iter().rposition(|(_, bytes)| Some(*bytes) == least);
+        at.map(|at| spoken.remove(at));
+    }
+    let people: Vec<&str> = spoken.into_iter().map(|(name, _)| name).collect();
+    let names = json!({ "people": people, "sentences": sentences, "index": index, "language_name": work.language });
+    Ok(texts::render(&texts::NOTE_OPENING, &names)?)
 }
 
 /// Sentences to ask a part for: half as many again as its share of the length, so that there is a choice.
