@@ -87,7 +87,7 @@ pub fn resolve(preference: &[String], settings: &Settings, observer: &dyn hub::O
 
 /// One line on why another model than the first is used.
 pub fn fallback(preferred: &Preferred) -> Option<String> {
-    let why: Vec<_> = preferred.skipped.iter().map(|s| format!("{} could not be had ({})", s.name, s.why)).collect();
+    let why: Vec<_> = preferred.skipped.iter().map(|s| format!("{} could not be had ({})", s.name, s.why.brief())).collect();
     (!why.is_empty()).then(|| format!("{}; {} answers instead", why.join("; "), preferred.files.name))
 }
 

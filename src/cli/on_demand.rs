@@ -140,7 +140,7 @@ impl DocumentReader for CorpusReader {
         let wrong = |e: serde_json::Error| StepError { reason: Reason::Unreadable, detail: format!("read options: {e}") };
         let mut options: ReadOptions = serde_json::from_value(options.clone()).map_err(wrong)?;
         options.isolation = self.exe.clone().map(|exe| Isolation { exe });
-        reader::read(path, &options).map_err(|e| StepError { reason: reason(e.reason), detail: e.to_string() })
+        reader::read(path, &options).map_err(|e| StepError { reason: reason(e.reason), detail: e.detail })
     }
 }
 

@@ -84,7 +84,7 @@ pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
     if args.json {
         print::json(&serde_json::to_value(&report).unwrap_or_default())?;
     } else if settings.verbosity != Verbosity::Quiet {
-        print::result(&summary(&report, &plan))?;
+        print::result(&summary(&report, &plan, settings.verbosity >= Verbosity::Verbose))?;
     }
     Ok(exit(&report, &signals))
 }
@@ -122,11 +122,21 @@ fn failure(error: RunError, settings: &Settings) -> Failure {
 }
 
 /// The table of documents, the totals, and where everything is.
-fn summary(report: &RunReport, plan: &Plan) -> String {
+fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
     let mut text = String::new();
-    if !report.documents.is_empty() {
-        text.push_str(&documents_table(&report.documents).to_string());
+    let (shown, more) = notable(&report.documents);
+    if !shown.is_empty() {
+        text.push_str(&documents_table(&shown).to_string());
         text.push_str("\n\n");
+    }
+    if more > 0 {
+        text.push_str(&format!("and {more} more documents; --json gives them all\n"));
+    }
+    if with_notes {
+        for d in report.documents.iter().filter(|d| !d.notes.is_empty()) {
+            text.push_str(&format!("{}\n", d.document));
+            d.notes.iter().for_each(|note| text.push_str(&format!("  {note}\n")));
+        }
     }
     let c = &report.counts;
     let states = [(c.ok, "ok"), (c.partial, "partial"), (c.abstained, "abstained"), (c.failed, "failed"), (c.skipped, "skipped")];
@@ -149,13 +159,36 @@ fn summary(report: &RunReport, plan: &Plan) -> String {
     if let Some(quarantine) = &report.quarantine {
         text.push_str(&format!("failed documents are listed in {quarantine}\n"));
     }
-    if let Outcome::TooManyFailed { failed, allowed } = &report.outcome {
-        text.push_str(&format!("given up: {failed} documents failed, {allowed} are allowed by run.max_failed of {}\n", plan.name));
+    match &report.outcome {
+        Outcome::Finished => {}
+        Outcome::TooManyFailed { failed, allowed } => text.push_str(&format!(
+            "given up: {failed} documents failed, {allowed} are allowed by run.max_failed of {}\n",
+            plan.name
+        )),
+        Outcome::Stopped { document } => {
+            text.push_str(&format!("stopped: {document} failed at a step with on_error: stop\n"));
+        }
+        Outcome::Interrupted => {
+            text.push_str("interrupted: what is finished is kept, and the same command goes on from there\n");
+        }
     }
     print::shown(&text)
 }
 
-fn documents_table(documents: &[DocumentReport]) -> Table {
+/// The documents worth a row: all of a small run; of a large one those that did not end well, then the first others.
+fn notable(documents: &[DocumentReport]) -> (Vec<&DocumentReport>, usize) {
+    const ROWS_MAX: usize = 40;
+    let (unwell, well): (Vec<_>, Vec<_>) =
+        documents.iter().partition(|d| matches!(d.standing(), State::Failed | State::Partial));
+    if documents.len() <= ROWS_MAX {
+        return (documents.iter().collect(), 0);
+    }
+    let shown: Vec<_> = unwell.into_iter().chain(well).take(ROWS_MAX).collect();
+    let more = documents.len() - shown.len();
+    (shown, more)
+}
+
+fn documents_table(documents: &[&DocumentReport]) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Dynamic);
@@ -193,8 +226,14 @@ fn remarks(d: &DocumentReport) -> String {
         Some(Skip::NotReached) => Some("not reached".to_owned()),
         None => None,
     };
-    let failure = d.failure.as_ref().map(ToString::to_string);
-    let all: Vec<String> = skip.into_iter().chain(failure).chain(d.partial.iter().chain(&d.notes).cloned()).collect();
+    let as_before = if d.failed_before { " (as before; not tried again, --force does)" } else { "" };
+    let failure = d.failure.as_ref().map(|f| format!("{f}{as_before}"));
+    let notes = match d.notes.len() {
+        0 => None,
+        1 => Some("1 note (-v)".to_owned()),
+        n => Some(format!("{n} notes (-v)")),
+    };
+    let all: Vec<String> = skip.into_iter().chain(failure).chain(d.partial.iter().cloned()).chain(notes).collect();
     all.join("; ")
 }
 

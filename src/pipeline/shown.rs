@@ -1,17 +1,31 @@
-//! Paths as text that leads back to the file: relative to the pipeline's folder where they lie in it, `/` between
-//! names, bytes that are no UTF-8 written as `\xNN`. The journal, records and the report name files this way, so
+//! Paths as text that leads back to the file: relative to the pipeline's folder where they lie in it or near it, `/`
+//! between names, bytes that are no UTF-8 written as `\xNN`. The journal, records and the report name files this way, so
 //! that a project can be moved to another folder or machine without being done again.
 
 use std::path::{Path, PathBuf};
 
-/// Returns `path` as text, relative to `base` where it lies below it. A backslash is written as `\\`.
+/// Folders that a relative path climbs at most: from `project/pipelines` to anything in the project, not to `/etc`.
+const CLIMB_MAX: usize = 3;
+
+/// Returns `path` as text, relative to `base` where it lies below it or below a folder at most [`CLIMB_MAX`] above it,
+/// the root excepted. Both are absolute. A backslash is written as `\\`.
 pub fn shown(path: &Path, base: &Path) -> String {
-    let path = path.strip_prefix(base).ok().filter(|p| !p.as_os_str().is_empty()).unwrap_or(path);
+    for (climb, above) in base.ancestors().take(CLIMB_MAX + 1).enumerate() {
+        let is_root = above.parent().is_none();
+        let below = path.strip_prefix(above).ok().filter(|p| !p.as_os_str().is_empty() && (climb == 0 || !is_root));
+        if let Some(below) = below {
+            return "../".repeat(climb) + &escape(&bytes_of(below));
+        }
+    }
     escape(&bytes_of(path))
 }
 
 /// Returns the path that [`shown`] gave as `text`.
 pub fn from_shown(text: &str, base: &Path) -> PathBuf {
+    let (mut base, mut text) = (base, text);
+    while let (Some(rest), Some(above)) = (text.strip_prefix("../"), base.parent()) {
+        (base, text) = (above, rest);
+    }
     base.join(path_of(unescape(text)))
 }
 

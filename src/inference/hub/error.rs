@@ -105,6 +105,18 @@ impl HubError {
         })
     }
 
+    /// Returns why in a few words, for a place where the model has been named already.
+    pub fn brief(&self) -> String {
+        match self {
+            Self::NotCached { .. } => "it is not in the cache, and the network is not to be used".into(),
+            Self::Unavailable { attempts, .. } => {
+                let brief = |a: &Attempt| a.why.split(": ").next().unwrap_or(&a.why).to_owned();
+                attempts.iter().map(brief).collect::<Vec<_>>().join("; ")
+            }
+            other => other.to_string(),
+        }
+    }
+
     /// Returns true where the model merely cannot be had here and now, so that another may be used in its place.
     /// Damage, a bad name and an unusable cache are never such a reason.
     pub fn is_unavailable(&self) -> bool {
