@@ -11,6 +11,9 @@ mod scripted;
 mod scripted_tokens;
 mod sequence;
 
+#[cfg(test)]
+mod tests;
+
 pub use core::{Core, Metrics};
 pub use load::{Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, card_digest, load_core, load_engine};
 pub use local::{Engine, TextParts, run_alone};

@@ -9,6 +9,9 @@ mod safetensors;
 mod source;
 mod weights;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::{Architecture, ModelConfig};
 pub use decoder::CpuDecoder;
 pub use gguf::{Gguf, Value as GgufValue};
