@@ -676,8 +676,9 @@ mod tests {
                 m.read_row(i, &mut got);
                 blocks::dequantize_row(format, row, &mut expected);
                 for (g, e) in got.iter().zip(&expected) {
-                    // K-quants' products of two scales are rounded to f16 when packed: 2^-11 of scale and of min.
-                    assert!((g - e).abs() <= 2e-3 * e.abs().max(0.5), "{} row {i}: {g} is not {e}", format.name());
+                    // K-quants' products of two scales are rounded to f16 when packed: 2^-11 of a scale and of a min,
+                    // which an outlier makes as large as 30.
+                    assert!((g - e).abs() <= 30.0 / 1024.0 * e.abs().max(1.0), "{} row {i}: {g} is not {e}", format.name());
                 }
             }
         }
