@@ -140,12 +140,13 @@ impl Ground {
                 Err(Dropped::NotCarried)
             };
         }
-        let carried = self.carried(sentence, &about.iter().flat_map(|&i| &self.turns[i]).cloned().collect());
-        let (turns, score) = self.cite(sentence, about);
-        if carried < LEAST_CARRIED || turns.is_empty() {
+        let held = about.iter().flat_map(|&i| &self.turns[i]).cloned().collect();
+        let sentence = self.carried_clauses(sentence, &held);
+        let (turns, score) = self.cite(&sentence, about);
+        if self.carried(&sentence, &held) < LEAST_CARRIED || turns.is_empty() {
             return Err(Dropped::NotCarried);
         }
-        Ok(Grounded { text: sentence.to_owned(), turns, score })
+        Ok(Grounded { text: sentence, turns, score })
     }
 
     /// Returns the turns among `about` that hold a sentence best, in order, and how much of it they hold together.
@@ -172,6 +173,19 @@ impl Ground {
         }
         cited.sort_unstable();
         (cited, score)
+    }
+
+    /// Cuts a sentence before its first clause that is not carried: small models begin well and go on too long.
+    fn carried_clauses(&self, sentence: &str, held: &BTreeSet<String>) -> String {
+        let mut clauses = sentence.split_inclusive(", ");
+        let mut kept = clauses.next().unwrap_or_default().to_owned();
+        for clause in clauses {
+            if !content(clause).is_empty() && self.carried(clause, held) < LEAST_CARRIED {
+                return format!("{}.", kept.trim_end_matches([',', ' ']));
+            }
+            kept.push_str(clause);
+        }
+        kept
     }
 
     /// The share that counts for keeping a sentence: without the speakers' names, which any sentence about them has.

@@ -15,6 +15,8 @@ use crate::steps::{Coverage, StepError};
 /// The length of a plain English or German sentence, for turning words into sentences and back.
 pub const WORDS_PER_SENTENCE: usize = 18;
 pub const MOST_SENTENCES: usize = 12;
+/// Where one sentence is asked for, the second need not be written. A period alone also stands in "Mr.".
+const NEXT_SENTENCE: &[&str] = &["\n", ". They", ". The", ". It", ". In", ". He", ". She", ". This"];
 /// A part asks for no more than one sentence per this many tokens: more would have to be made up.
 const TOKENS_PER_SENTENCE: usize = 200;
 /// Without it a small model goes round in circles; higher, and it avoids the words of the text.
@@ -36,10 +38,13 @@ pub struct Notes {
 impl Notes {
     /// Keeps at most `most` sentences of an answer. An answer of which most had to be dropped is not believed in the
     /// rest: what is left of babble can be carried by the text by accident.
-    fn keep(&mut self, part: usize, mut kept: Vec<Grounded>, dropped: Vec<Dropped>, most: usize) {
+    fn keep(&mut self, part: usize, mut kept: Vec<Grounded>, dropped: Vec<Dropped>, most: usize, opening: &str) {
         let bad = dropped.iter().filter(|d| !matches!(d, Dropped::Repeated | Dropped::CutOff)).count();
         if bad > kept.len() {
             self.dropped.extend(kept.drain(..).map(|_| Dropped::NotCarried));
+        }
+        if most == 1 {
+            kept.retain(|k| k.text.starts_with(opening)); // "They also" says nothing without the sentence before it
         }
         kept.truncate(most);
         self.dropped.extend(dropped);
@@ -83,6 +88,9 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
         }
         let mut question = Question::new(texts::render(&texts::NOTE, &names)?, max_tokens(sentences), sampling);
         question.opening = opening(work, &parts[i], i, sentences)?;
+        if sentences == 1 {
+            question.stop = NEXT_SENTENCE.iter().map(|s| s.to_string()).collect();
+        }
         Ok(question)
     };
 
@@ -100,7 +108,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
         let questions = todo.iter().map(|&i| question(i, again)).collect::<Result<Vec<_>, _>>()?;
         let done = if again { parts.len() } else { 0 };
         let answers = work.asker.ask(&questions, done, parts.len() + todo.len() * usize::from(again))?;
-        for (&i, answer) in todo.iter().zip(answers) {
+        for ((&i, answer), question) in todo.iter().zip(answers).zip(&questions) {
             match answer {
                 Ok(answer) => {
                     notes.usage += answer.usage;
@@ -108,7 +116,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
                     let cut = answer.finish == FinishReason::Length;
                     let about = parts[i].turns();
                     let (kept, dropped) = work.ground.sift(&answer.text, &about, &parts[i].speech(document), &instruction, cut);
-                    notes.keep(i, kept, dropped, if again { 1 } else { num_sentences[i] });
+                    notes.keep(i, kept, dropped, if again { 1 } else { num_sentences[i] }, &question.opening);
                 }
                 Err(error) => {
                     notes.errors.push(error.to_string());
