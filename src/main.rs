@@ -1,1 +1,7 @@
-fn main() {}
+//! Parse, call, exit.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quarry::cli::main()
+}

@@ -113,7 +113,7 @@ impl ValueSpec {
             Self::List(of) => format!("a list, each {}", of.describe()),
             Self::Map(of) => format!("a mapping, each value {}", of.describe()),
             Self::Object(keys) => {
-                format!("a mapping with {}", keys.iter().map(|k| k.name).collect::<Vec<_>>().join(", "))
+                format!("a mapping with {}", known_names(keys).join(", "))
             }
             Self::OneOf(specs) => specs.iter().map(Self::describe).collect::<Vec<_>>().join(", or "),
             Self::Schema => "a JSON Schema, its short form, or the name of one under `schemas`".into(),
@@ -121,4 +121,9 @@ impl ValueSpec {
             Self::Later => "nothing: it is not in this version of quarry".into(),
         }
     }
+}
+
+/// Returns the names that an author can write in this version.
+pub fn known_names(keys: &[KeySpec]) -> Vec<&'static str> {
+    keys.iter().filter(|k| !matches!(k.value, ValueSpec::Later)).map(|k| k.name).collect()
 }

@@ -1,4 +1,37 @@
 //! A pipeline file on its way: file as written -> check -> plan -> run -> report; `sink/` writes what comes out.
-//! Read [`plan::Plan`] first. Prints nothing, reads no environment, decides no exit code.
+//! Read [`plan::Plan`] first, then [`run::run`]. Prints nothing, reads no environment, decides no exit code.
 
+pub mod tree;
+pub mod file;
+pub mod quantity;
+pub mod references;
+pub mod params;
+pub mod files;
+pub mod schemas;
+pub mod shape;
+pub mod tables;
+pub mod scope;
+pub mod check;
+pub mod explain;
 pub mod plan;
+
+pub mod run;
+
+pub mod inputs;
+pub mod keys;
+pub mod model;
+
+pub mod evaluate;
+pub mod names;
+
+pub mod cache;
+pub mod disk;
+pub mod journal;
+pub mod places;
+pub mod sealed;
+pub mod shown;
+pub mod sink;
+
+pub mod events;
+pub mod panics;
+pub mod report;

@@ -132,7 +132,7 @@ pub fn run(
     generator: &Fake,
 ) -> Result<StepOutput, StepError> {
     let step = build(kind, options).unwrap_or_else(|faults| panic!("{faults:?}"));
-    let names = json!({ "doc": super::prompt::document_names(document), "params": {}, "steps": {}, "run": {} });
+    let names = json!({ "doc": document.doc_value(), "params": {}, "steps": {}, "run": {} });
     run_with(step.as_ref(), &names, document, generator)
 }
 

@@ -180,7 +180,10 @@ impl From<GenerateError> for StepError {
             GenerateError::Cancelled => Reason::Cancelled,
             GenerateError::Template(_) => Reason::TemplateFailed,
             GenerateError::Grammar(_) => Reason::SchemaNotMet,
-            GenerateError::EmptyPrompt | GenerateError::NoScriptedAnswer(_) | GenerateError::Engine(_) => {
+            GenerateError::EmptyPrompt
+            | GenerateError::Sampling(_)
+            | GenerateError::NoScriptedAnswer(_)
+            | GenerateError::Engine(_) => {
                 Reason::EngineFailed
             }
         };

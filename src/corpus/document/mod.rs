@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::TurnId;
 
+mod value;
+
+pub use value::timecode;
+
 /// What a reader made of one file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Document {
@@ -34,12 +38,29 @@ pub enum Format {
     Srt,
     /// Plain `Name: text` lines.
     Transcript,
+    /// JSON; a list of `{speaker, text}` objects in it gives turns.
+    Json,
     Pdf,
+}
+
+impl Format {
+    /// Returns the format's one-word name, as it is written in records and options.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Markdown => "markdown",
+            Self::Vtt => "vtt",
+            Self::Srt => "srt",
+            Self::Transcript => "transcript",
+            Self::Json => "json",
+            Self::Pdf => "pdf",
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
-    pub number: u32, // 1-based, as printed by a viewer
+    pub number: u32,         // 1-based, as printed by a viewer
     pub range: Range<usize>, // bytes of `Document::text`
 }
 
@@ -50,7 +71,7 @@ pub struct Heading {
     pub range: Range<usize>, // bytes of `Document::text`, of the heading's own line
 }
 
-/// What one person said without a break. Times come only from cue-timed formats, names only from the file.
+/// What one person said without a break. Times come only from cues and stamps of the file, names only from the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Turn {
     pub id: TurnId, // 1-based position in `Document::turns`
@@ -62,6 +83,21 @@ pub struct Turn {
 }
 
 impl Document {
+    /// Returns a document that holds `text` and nothing else yet; its reader fills in the rest.
+    pub fn of(format: Format, text: String) -> Self {
+        Self {
+            path: PathBuf::new(),
+            sha256: String::new(),
+            format,
+            text,
+            pages: Vec::new(),
+            headings: Vec::new(),
+            turns: Vec::new(),
+            meta: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+
     /// Returns the words of a turn.
     pub fn turn_text(&self, turn: &Turn) -> &str {
         &self.text[turn.range.clone()]
@@ -81,5 +117,28 @@ impl Document {
     /// Returns the file's name without its folder and its last extension.
     pub fn stem(&self) -> String {
         self.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+
+    /// Returns the file's last extension, without the dot and in lower case; empty where there is none.
+    pub fn ext(&self) -> String {
+        self.path.extension().map(|s| s.to_string_lossy().to_lowercase()).unwrap_or_default()
+    }
+
+    /// Returns the pages a range of the text touches, first and last; `None` where the format has no pages.
+    pub fn pages_of(&self, range: &Range<usize>) -> Option<(u32, u32)> {
+        let first = self.pages.iter().find(|p| p.range.end > range.start)?;
+        let last = self.pages.iter().rev().find(|p| p.range.start < range.end)?;
+        (first.number <= last.number).then_some((first.number, last.number))
+    }
+
+    /// Returns the titles that stand above a place of the text, outermost first. A heading that begins
+    /// at the place itself is part of its path.
+    pub fn heading_path(&self, at: usize) -> Vec<String> {
+        let mut path: Vec<&Heading> = Vec::new();
+        for heading in self.headings.iter().take_while(|h| h.range.start <= at) {
+            path.retain(|above| above.level < heading.level);
+            path.push(heading);
+        }
+        path.into_iter().map(|h| h.title.clone()).collect()
     }
 }

@@ -1,9 +1,23 @@
 //! Requests in, completions out: the one place where work for the model is put in order.
-//! Read [`Generator`] first, then `scheduler`. Knows no document and no template of ours.
+//! Read [`Generator`] first, then `core` and `scheduler`. Knows no document and no template of ours.
 
+mod block_pool;
+mod core;
+mod load;
+mod local;
 mod request;
+mod scheduler;
+mod scripted;
+mod scripted_tokens;
+mod sequence;
 
+pub use core::{Core, Metrics};
+pub use load::{Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, card_digest, load_core, load_engine};
+pub use local::{Engine, TextParts, run_alone};
 pub use request::{
     CancelToken, Chat, ChatDocument, Completion, Constraint, FinishReason, GenerateError, GenerateRequest, Generator,
     Message, ModelCard, Prompt, Role, ScoreRequest, Usage,
 };
+pub use scheduler::Limits;
+pub use scripted::{ScriptError, Scripted};
+pub use sequence::{Decoding, Goal, TokenRequest, TokenResult};

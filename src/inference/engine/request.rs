@@ -9,6 +9,10 @@ use serde::{Deserialize, Serialize};
 use crate::ids::TokenId;
 use crate::inference::sampler::SamplingParams;
 
+// Owned by the rooms that consume them, so that nothing there imports the engine.
+pub use crate::inference::grammar::Constraint;
+pub use crate::inference::tokenizer::{Chat, ChatDocument, Message, Role};
+
 /// Turns prompts into text. The engine is one; a scripted one serves tests.
 ///
 /// All calls block, and may come from many threads at once: the engine batches what is waiting.
@@ -44,55 +48,10 @@ pub struct ModelCard {
     pub window: usize,  // tokens, prompt and answer together
 }
 
-/// A conversation before it is rendered.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Chat {
-    pub messages: Vec<Message>,
-    /// Rendered by the template's own document protocol where it has one, else before the first user message.
-    #[serde(default)]
-    pub documents: Vec<ChatDocument>,
-    /// Granite's `controls`, such as `{"citations": true}`.
-    #[serde(default)]
-    pub controls: Option<serde_json::Value>,
-    /// The opening words of the answer, put after the assistant's turn has been opened.
-    #[serde(default)]
-    pub assistant_prefix: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    pub role: Role,
-    pub content: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    System,
-    User,
-    Assistant,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatDocument {
-    pub title: String,
-    pub text: String,
-}
-
 /// A rendered prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
     pub ids: Vec<TokenId>,
-}
-
-/// What an answer must look like while it is being decoded.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub enum Constraint {
-    #[default]
-    None,
-    JsonSchema(serde_json::Value),
-    Regex(String),
-    Lark(String),
 }
 
 #[derive(Clone, Debug)]
@@ -157,6 +116,8 @@ pub enum GenerateError {
     Template(String),
     #[error("the grammar cannot be compiled: {0}")]
     Grammar(String),
+    #[error("the sampling settings are wrong: {0}")]
+    Sampling(String),
     #[error("no scripted answer fits the prompt: {0}")]
     NoScriptedAnswer(String),
     #[error("the call was cancelled")]

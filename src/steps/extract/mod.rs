@@ -245,19 +245,25 @@ impl Step for Extract {
         let mut items = self.merge.merge(items, &mut out.notes);
         self.verify.apply(cx, &asker, &instruct, &mut items, &mut out)?;
 
-        let coverage = match &found {
+        match &found {
+            // Candidates were asked for: that the rest was searched by words alone is no gap, and the note says it.
             Some(found) => {
                 out.notes.push(search_note(cx, found));
-                let read = parts.iter().zip(&was_read).filter(|(_, read)| **read);
-                coverage_of_turns(cx.document, &read.flat_map(|(p, _)| p.turns()).collect::<BTreeSet<_>>())
+                let failed = parts.iter().zip(&was_read).filter(|(_, read)| !**read).flat_map(|(p, _)| p.turns());
+                let failed: BTreeSet<_> = failed.collect();
+                if !failed.is_empty() {
+                    let unread = coverage_of_turns(cx.document, &failed);
+                    out.partial.push(format!("did not read the candidates in {} {}s", unread.read, unread.unit));
+                }
             }
-            None => coverage(cx.document, &parts, &was_read),
-        };
-        // Candidates are chosen by their words, so what was not chosen is no failure; a failed part is.
-        if self.topic.is_none() && coverage.read < coverage.total && !was_read.is_empty() {
-            out.partial.push(format!("did not read {} {}", coverage.unit, coverage.unread.join(", ")));
+            None => {
+                let coverage = coverage(cx.document, &parts, &was_read);
+                if coverage.read < coverage.total && !was_read.is_empty() {
+                    out.partial.push(format!("did not read {} {}", coverage.unit, coverage.unread.join(", ")));
+                }
+                out.coverage = Some(coverage);
+            }
         }
-        out.coverage = Some(coverage);
         out.value = if self.many {
             Value::Array(items.into_iter().map(items::Item::into_value).collect())
         } else {

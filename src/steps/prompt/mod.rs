@@ -9,5 +9,4 @@ mod templates;
 pub(crate) mod texts;
 
 pub use dates::{date_phrases, resolve_date};
-pub use names::document_names;
-pub use templates::{Expression, Template, TemplateFault, Templates};
+pub use templates::{Bound, Expression, Template, TemplateFault, Templates};

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minijinja::value::{Enumerator, Object, ObjectRepr, Serde, Value as Inner, ValueKind};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use crate::corpus::document::Document;
 
 /// JSON deeper than this is refused rather than walked: no step makes any.
 const MAX_DEPTH: usize = 200;
@@ -40,17 +39,20 @@ pub fn is_none(value: &Inner) -> bool {
 
 /// Returns `names` as the root of a template, each null under `steps` made [`Absent`].
 pub fn context(names: &Value) -> Inner {
-    let Value::Object(root) = names else { return Inner::from(Serde(names)) };
-    let entries = root.iter().map(|(key, value)| {
-        let value = match value {
-            Value::Object(steps) if key == "steps" => mapping(steps.iter().map(|(id, step)| {
-                (id.clone(), if step.is_null() { Inner::from_object(Absent) } else { Inner::from(Serde(step)) })
-            })),
-            other => Inner::from(Serde(other)),
-        };
-        (key.clone(), value)
-    });
-    mapping(entries)
+    match names {
+        Value::Object(root) => mapping(root.iter().map(|(key, value)| (key.clone(), named(key, value)))),
+        other => Inner::from(Serde(other)),
+    }
+}
+
+/// Returns what stands under the name `key` at the root.
+pub fn named(key: &str, value: &Value) -> Inner {
+    match value {
+        Value::Object(steps) if key == "steps" => mapping(steps.iter().map(|(id, step)| {
+            (id.clone(), if step.is_null() { Inner::from_object(Absent) } else { Inner::from(Serde(step)) })
+        })),
+        other => Inner::from(Serde(other)),
+    }
 }
 
 /// Collecting pairs into a value directly would make a list of pairs.
@@ -85,30 +87,3 @@ fn json_within(value: &Inner, depth: usize) -> Result<Value, String> {
     }
 }
 
-/// Returns a document as templates see it under `doc`: `path name stem ext sha256 format text pages turns
-/// speakers meta warnings`. A turn is `{id: "T12", speaker, start_ms, end_ms, text}`; a page is `{number, text}`.
-pub fn document_names(document: &Document) -> Value {
-    let path = &document.path;
-    let lossy = |part: Option<&std::ffi::OsStr>| part.map(|p| p.to_string_lossy().into_owned()).unwrap_or_default();
-    let turns: Vec<Value> = document
-        .turns
-        .iter()
-        .map(|t| {
-            json!({
-                "id": t.id.to_string(), "speaker": t.speaker, "start_ms": t.start_ms, "end_ms": t.end_ms,
-                "text": document.turn_text(t),
-            })
-        })
-        .collect();
-    let pages: Vec<Value> = document
-        .pages
-        .iter()
-        .map(|p| json!({ "number": p.number, "text": document.text.get(p.range.clone()).unwrap_or_default() }))
-        .collect();
-    json!({
-        "path": path.to_string_lossy(), "name": lossy(path.file_name()), "stem": document.stem(),
-        "ext": lossy(path.extension()), "sha256": document.sha256, "format": document.format,
-        "text": document.text, "pages": pages, "turns": turns, "speakers": document.speakers(),
-        "meta": document.meta, "warnings": document.warnings,
-    })
-}

@@ -1,5 +1,6 @@
 //! The one minijinja environment of the house: strict, bounded in work, depth and output, without includes.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::LazyLock;
 
@@ -73,44 +74,80 @@ impl Templates {
     /// Renders a template over `names`, an object. A name that is missing is an error, except below a step that
     /// is null: such a step did not run, and it and all its fields are `none`.
     pub fn render(&self, template: &Template, names: &Value) -> Result<String, TemplateFault> {
-        let compiled = ENVIRONMENT.template_from_named_str(&template.name, &template.source).map_err(fault)?;
-        let mut out = Bounded { bytes: Vec::new() };
-        let rendered = compiled.render_captured_to(names::context(names), &mut out);
-        if out.bytes.len() >= MAX_OUTPUT_BYTES {
-            let message =
-                format!("the text is larger than the limit of {} MiB for one template", MAX_OUTPUT_BYTES >> 20);
-            return Err(TemplateFault { message, line: None });
-        }
-        rendered.map_err(fault)?;
-        String::from_utf8(out.bytes).map_err(|e| TemplateFault { message: e.to_string(), line: None })
+        render_over(template, names::context(names))
     }
 
     /// Evaluates an expression over `names`, an object. The same rule for missing names as in [`Self::render`].
     pub fn eval(&self, expression: &Expression, names: &Value) -> Result<Value, TemplateFault> {
-        let compiled = ENVIRONMENT.compile_expression(&expression.source).map_err(fault)?;
-        let value = compiled.eval(names::context(names)).map_err(fault)?;
-        if value.is_undefined() {
-            let message = format!("`{}` is not defined", expression.source.trim());
-            return Err(TemplateFault { message, line: None });
-        }
+        let value = eval_over(expression, names::context(names))?;
         names::to_json(&value).map_err(|message| TemplateFault { message, line: None })
     }
 
     /// Evaluates an expression as a condition: empty text, an empty list, 0 and `none` are false.
     pub fn test(&self, expression: &Expression, names: &Value) -> Result<bool, TemplateFault> {
-        let compiled = ENVIRONMENT.compile_expression(&expression.source).map_err(fault)?;
-        let value = compiled.eval(names::context(names)).map_err(fault)?;
-        if value.is_undefined() {
-            let message = format!("`{}` is not defined", expression.source.trim());
-            return Err(TemplateFault { message, line: None });
-        }
-        Ok(value.is_true())
+        Ok(eval_over(expression, names::context(names))?.is_true())
+    }
+
+    /// Returns names converted once, for many expressions over them. `names` is an object.
+    pub fn bind(&self, names: &Value) -> Bound {
+        let entries = names.as_object().into_iter().flatten();
+        Bound { names: entries.map(|(key, value)| (key.clone(), names::named(key, value))).collect() }
     }
 
     /// Returns the dotted names a template reads, sorted: `steps.summary.text`, `params.words`.
     pub fn references(&self, source: &str) -> Result<Vec<String>, TemplateFault> {
         Ok(self.compile_template(source)?.references)
     }
+}
+
+/// Names that have been converted, for many expressions. Cloning one is cheap.
+#[derive(Clone, Default)]
+pub struct Bound {
+    names: BTreeMap<String, Inner>,
+}
+
+impl Bound {
+    pub fn set(&mut self, name: &str, value: &Value) {
+        self.names.insert(name.to_owned(), names::named(name, value));
+    }
+
+    /// As [`Templates::eval`].
+    pub fn eval(&self, expression: &Expression) -> Result<Value, TemplateFault> {
+        let value = eval_over(expression, Inner::from_object(self.names.clone()))?;
+        names::to_json(&value).map_err(|message| TemplateFault { message, line: None })
+    }
+
+    /// As [`Templates::test`].
+    pub fn test(&self, expression: &Expression) -> Result<bool, TemplateFault> {
+        Ok(eval_over(expression, Inner::from_object(self.names.clone()))?.is_true())
+    }
+
+    /// As [`Templates::render`].
+    pub fn render(&self, template: &Template) -> Result<String, TemplateFault> {
+        render_over(template, Inner::from_object(self.names.clone()))
+    }
+}
+
+fn render_over(template: &Template, names: Inner) -> Result<String, TemplateFault> {
+    let compiled = ENVIRONMENT.template_from_named_str(&template.name, &template.source).map_err(fault)?;
+    let mut out = Bounded { bytes: Vec::new() };
+    let rendered = compiled.render_captured_to(names, &mut out);
+    if out.bytes.len() >= MAX_OUTPUT_BYTES {
+        let message = format!("the text is larger than the limit of {} MiB for one template", MAX_OUTPUT_BYTES >> 20);
+        return Err(TemplateFault { message, line: None });
+    }
+    rendered.map_err(fault)?;
+    String::from_utf8(out.bytes).map_err(|e| TemplateFault { message: e.to_string(), line: None })
+}
+
+fn eval_over(expression: &Expression, names: Inner) -> Result<Inner, TemplateFault> {
+    let compiled = ENVIRONMENT.compile_expression(&expression.source).map_err(fault)?;
+    let value = compiled.eval(names).map_err(fault)?;
+    if value.is_undefined() {
+        let message = format!("`{}` is not defined", expression.source.trim());
+        return Err(TemplateFault { message, line: None });
+    }
+    Ok(value)
 }
 
 impl Template {

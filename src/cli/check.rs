@@ -1,0 +1,77 @@
+//! `quarry check`: every mistake of a pipeline file at once, without a model.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::json;
+
+use super::exit::Exit;
+use super::options::{ModelArgs, ParamArgs, Settings, Verbosity};
+use super::{Failure, print};
+use crate::diagnostic::Diagnostic;
+use crate::pipeline::check::{Checked, Request, check};
+use crate::pipeline::files::OnDisk;
+use crate::steps::STEP_KINDS;
+
+/// Check a pipeline file without running it
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// The pipeline file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub params: ParamArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Give the result as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub fn run(args: &CheckArgs, settings: &Settings) -> Result<Exit, Failure> {
+    let outcome = load(&args.file, &args.params, &args.model)?;
+    let told = match &outcome {
+        Ok(checked) => &checked.warnings,
+        Err(faults) => faults,
+    };
+    if args.json {
+        let report = json!({
+            "schema_version": 1, "ok": outcome.is_ok(), "file": args.file.to_string_lossy(),
+            "diagnostics": print::diagnostics_json(told),
+        });
+        print::json(&report)?;
+    } else {
+        print::diagnostics(told);
+    }
+    match outcome {
+        Err(_) => Ok(Exit::Wrong),
+        Ok(checked) => {
+            if !args.json && settings.verbosity > Verbosity::Quiet {
+                print::result(&summary(&args.file, &checked))?;
+            }
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn summary(file: &Path, checked: &Checked) -> String {
+    let count = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let plan = &checked.plan;
+    let counts =
+        [count(plan.sources.len(), "source"), count(plan.steps.len(), "step"), count(plan.outputs.len(), "output")];
+    print::shown(&format!("{}: ok ({})", file.display(), counts.join(", ")))
+}
+
+/// Returns a pipeline file as checked with the verbs of this program, or its mistakes: for every command that takes one.
+pub fn load(file: &Path, params: &ParamArgs, model: &ModelArgs) -> Result<Result<Checked, Vec<Diagnostic>>, Failure> {
+    let current_folder = std::env::current_dir()
+        .map_err(|error| Failure::wrong(format!("the current folder cannot be found: {error}")))?;
+    Ok(check(&Request {
+        file,
+        kinds: STEP_KINDS,
+        overrides: &params.params,
+        model: model.model.as_deref(),
+        current_folder: &current_folder,
+        files: &OnDisk,
+    }))
+}

@@ -1,0 +1,154 @@
+//! Options that many commands share, and the environment behind them. The only reader of the environment.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anstream::ColorChoice;
+use clap::{ArgAction, Args, ValueEnum};
+use etcetera::BaseStrategy;
+
+use crate::diagnostic::Diagnostic;
+
+/// Options of every command.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Global options")]
+pub struct GlobalArgs {
+    /// When to use colors; `auto` heeds NO_COLOR, CLICOLOR_FORCE and the terminal
+    #[arg(long, global = true, value_enum, default_value = "auto", value_name = "WHEN")]
+    pub color: When,
+    /// Say nothing but results and errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say more; twice, still more
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Make no connection at all; also with HF_HUB_OFFLINE=1
+    #[arg(long, global = true)]
+    pub offline: bool,
+    /// Where models and answers are kept [default: the cache folder of the system, in `quarry`]
+    #[arg(long, global = true, env = "QUARRY_CACHE_DIR", value_name = "FOLDER", hide_env_values = true)]
+    pub cache_dir: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum When {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// The option of commands that use a model.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ModelArgs {
+    /// The model, instead of the pipeline's own: a name of the catalogue, a path, or hf:owner/repo[/file]
+    #[arg(long, short, value_name = "MODEL")]
+    pub model: Option<String>,
+}
+
+/// The options of commands that take a pipeline's parameters.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ParamArgs {
+    /// Set a parameter of the pipeline; may be given many times
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = parse_param)]
+    pub params: Vec<(String, String)>,
+}
+
+fn parse_param(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE".into()),
+    }
+}
+
+/// How much is said on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+    VeryVerbose,
+}
+
+/// The global options with the environment filled in: what commands are handed.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub verbosity: Verbosity,
+    pub offline: bool,
+    cache_dir: Option<PathBuf>,
+    color: When,
+}
+
+impl Settings {
+    pub fn resolve(args: &GlobalArgs) -> Self {
+        let verbosity = match (args.quiet, args.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (false, 0) => Verbosity::Normal,
+            (false, 1) => Verbosity::Verbose,
+            (false, _) => Verbosity::VeryVerbose,
+        };
+        Self {
+            verbosity,
+            offline: args.offline || is_on(env::var_os("HF_HUB_OFFLINE")),
+            cache_dir: args.cache_dir.clone().filter(|d| !d.as_os_str().is_empty()),
+            color: args.color,
+        }
+    }
+
+    /// Tells anstream what was asked for; `auto` leaves NO_COLOR, CLICOLOR and the terminal to it.
+    pub fn apply_color(&self) {
+        match self.color {
+            When::Auto => {}
+            When::Always => ColorChoice::Always.write_global(),
+            When::Never => ColorChoice::Never.write_global(),
+        }
+    }
+
+    /// Returns the folder for models and answers. It need not exist yet.
+    pub fn cache_dir(&self) -> Result<PathBuf, Diagnostic> {
+        if let Some(folder) = &self.cache_dir {
+            return Ok(self::absolute(folder.clone()));
+        }
+        match etcetera::choose_base_strategy() {
+            Ok(strategy) => Ok(strategy.cache_dir().join("quarry")),
+            Err(_) => Err(Diagnostic::error("there is no home folder to keep models and answers in")
+                .hint("set HOME, or say where with --cache-dir or QUARRY_CACHE_DIR")),
+        }
+    }
+}
+
+fn absolute(folder: PathBuf) -> PathBuf {
+    std::path::absolute(&folder).unwrap_or(folder)
+}
+
+/// The reading of the hub's own client: anything but nothing, 0, false, no and off is on.
+fn is_on(value: Option<OsString>) -> bool {
+    let value = value.map(|v| v.to_string_lossy().trim().to_ascii_lowercase()).unwrap_or_default();
+    !matches!(value.as_str(), "" | "0" | "false" | "no" | "off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offline_is_on_for_any_word_but_no() {
+        assert!(["1", "true", "YES", "on", "ON"].into_iter().all(|v| is_on(Some(v.into()))));
+        assert!(["", "0", "false", "No", "off", " "].into_iter().all(|v| !is_on(Some(v.into()))));
+        assert!(!is_on(None));
+    }
+
+    #[test]
+    fn a_parameter_keeps_equals_signs_of_its_value() {
+        assert_eq!(parse_param("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(parse_param("a="), Ok(("a".into(), String::new())));
+        assert!(parse_param("a").is_err() && parse_param("=b").is_err());
+    }
+
+    #[test]
+    fn the_cache_folder_said_wins() {
+        let args = GlobalArgs { cache_dir: Some("/x/y".into()), ..GlobalArgs::default() };
+        assert_eq!(Settings::resolve(&args).cache_dir(), Ok(PathBuf::from("/x/y")));
+    }
+}

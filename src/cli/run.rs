@@ -1,0 +1,272 @@
+//! `quarry run`: a pipeline over its documents. Decides what a run's end means for whoever started it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clap::Args;
+use comfy_table::{CellAlignment, ContentArrangement, Table};
+
+use super::exit::Exit;
+use super::models::EngineArgs;
+use super::on_demand::{CorpusReader, OnDemand};
+use super::options::{ModelArgs, ParamArgs, Settings, Verbosity};
+use super::progress::Progress;
+use super::{Failure, check, print};
+use crate::diagnostic::Diagnostic;
+use crate::inference::engine::CancelToken;
+use crate::pipeline::check::Checked;
+use crate::pipeline::evaluate::Evaluator;
+use crate::pipeline::plan::Plan;
+use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
+use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
+
+/// Run a pipeline over its documents
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// The pipeline file
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub params: ParamArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Do only the first N documents
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Do only documents whose path or name matches; may be given many times
+    #[arg(long, value_name = "GLOB")]
+    pub only: Vec<String>,
+    /// Documents worked on at once, instead of the pipeline's number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Do documents again that are unchanged, or that failed before
+    #[arg(long)]
+    pub force: bool,
+    /// Give the report as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub engine: EngineArgs,
+}
+
+pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
+    let Checked { plan, warnings, .. } = check::load(&args.file, &args.params, &args.model)?
+        .map_err(|diagnostics| Failure { exit: Exit::Wrong, diagnostics })?;
+    if settings.verbosity != Verbosity::Quiet {
+        print::diagnostics(&warnings);
+    }
+    let started = jiff::Zoned::now();
+    let progress = Progress::new(settings);
+    let mut engine = args.engine.options();
+    if args.engine.threads.is_none()
+        && let Some(threads) = plan.model.threads
+    {
+        engine.threads = threads;
+    }
+    engine.window = engine.window.or(plan.model.defaults.window);
+    // The template's date is the run's only where a template prints it; ours never do, so that answers stay cached.
+    let as_of = super::generate::DEFAULT_AS_OF;
+    let model = OnDemand::new(plan.model.preference.clone(), settings, engine, as_of, &progress);
+    let reader = CorpusReader::new();
+    let evaluator = Evaluator::default();
+    let mut environment = RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
+    environment.observer = &progress;
+    environment.options = RunOptions {
+        force: args.force,
+        limit: args.limit,
+        only: args.only.clone(),
+        jobs: args.jobs.map(usize::from),
+    };
+    let signals = Signals::watch(environment.cancel.clone())?;
+    let outcome = run_pipeline(&plan, &environment);
+    let report = outcome.map_err(|error| failure(error, settings))?;
+    if args.json {
+        print::json(&serde_json::to_value(&report).unwrap_or_default())?;
+    } else if settings.verbosity != Verbosity::Quiet {
+        print::result(&summary(&report, &plan, settings.verbosity >= Verbosity::Verbose))?;
+    }
+    Ok(exit(&report, &signals))
+}
+
+/// What a finished report means for the caller.
+fn exit(report: &RunReport, signals: &Signals) -> Exit {
+    let unwell = report.documents.iter().any(|d| matches!(d.standing(), State::Failed | State::Partial));
+    match &report.outcome {
+        Outcome::Interrupted => signals.exit(),
+        Outcome::TooManyFailed { .. } | Outcome::Stopped { .. } => Exit::TooManyFailed,
+        Outcome::Finished if unwell => Exit::SomeFailed,
+        Outcome::Finished => Exit::Done,
+    }
+}
+
+fn failure(error: RunError, settings: &Settings) -> Failure {
+    let diagnostic = Diagnostic::error(error.to_string());
+    let (exit, diagnostic) = match &error {
+        RunError::Inputs(_) | RunError::Only { .. } | RunError::Output { .. } => (Exit::Wrong, diagnostic),
+        RunError::NotWritable { .. } => (Exit::Wrong, diagnostic.hint("nothing was started; choose another folder, or make this one writable")),
+        RunError::Locked(_) => (Exit::Locked, diagnostic.hint("wait for it to end; its lock goes with it")),
+        RunError::Model(error) => {
+            let mut diagnostic = error.hints.iter().fold(diagnostic, |d, h| d.hint(h.clone()));
+            if settings.offline {
+                diagnostic = diagnostic.hint("no connection is allowed (--offline or HF_HUB_OFFLINE)");
+            }
+            (Exit::NoModel, diagnostic)
+        }
+        RunError::Resource { .. } => {
+            (Exit::OutOfResources, diagnostic.hint("what was finished is kept; run the same command again when there is room"))
+        }
+        RunError::Bug(_) => (Exit::Bug, diagnostic),
+    };
+    Failure::new(exit, diagnostic)
+}
+
+/// The table of documents, the totals, and where everything is.
+fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
+    let mut text = String::new();
+    let (shown, more) = notable(&report.documents);
+    if !shown.is_empty() {
+        text.push_str(&documents_table(&shown).to_string());
+        text.push_str("\n\n");
+    }
+    if more > 0 {
+        text.push_str(&format!("and {more} more documents; --json gives them all\n"));
+    }
+    if with_notes {
+        for d in report.documents.iter().filter(|d| !d.notes.is_empty()) {
+            text.push_str(&format!("{}\n", d.document));
+            d.notes.iter().for_each(|note| text.push_str(&format!("  {note}\n")));
+        }
+    }
+    let c = &report.counts;
+    let states = [(c.ok, "ok"), (c.partial, "partial"), (c.abstained, "abstained"), (c.failed, "failed"), (c.skipped, "skipped")];
+    let states: Vec<String> = states.iter().filter(|(n, _)| *n > 0).map(|(n, s)| format!("{n} {s}")).collect();
+    let plural = if c.inputs == 1 { "document" } else { "documents" };
+    text.push_str(&format!("{} {plural}: {}; {:.1} s\n", c.inputs, states.join(", "), report.seconds.total));
+    if let Some(model) = report.model.as_ref().filter(|_| report.calls.made + report.calls.from_cache > 0) {
+        let t = &report.tokens;
+        text.push_str(&format!(
+            "{}: {} calls and {} from the cache; {} tokens read, {} of them shared, {} written\n",
+            model.name, report.calls.made, report.calls.from_cache, t.prompt_tokens, t.cached_tokens, t.completion_tokens
+        ));
+    }
+    if let Some(fallback) = report.model.as_ref().and_then(|m| m.fallback.as_ref()) {
+        text.push_str(&format!("warning: {fallback}\n"));
+    }
+    for output in &report.outputs {
+        text.push_str(&format!("{}: {} in {}\n", output.name, output.written, output.path));
+    }
+    if let Some(quarantine) = &report.quarantine {
+        text.push_str(&format!("failed documents are listed in {quarantine}\n"));
+    }
+    match &report.outcome {
+        Outcome::Finished => {}
+        Outcome::TooManyFailed { failed, allowed } => text.push_str(&format!(
+            "given up: {failed} documents failed, {allowed} are allowed by run.max_failed of {}\n",
+            plan.name
+        )),
+        Outcome::Stopped { document } => {
+            text.push_str(&format!("stopped: {document} failed at a step with on_error: stop\n"));
+        }
+        Outcome::Interrupted => {
+            text.push_str("interrupted: what is finished is kept, and the same command goes on from there\n");
+        }
+    }
+    print::shown(&text)
+}
+
+/// The documents worth a row: all of a small run; of a large one those that did not end well, then the first others.
+fn notable(documents: &[DocumentReport]) -> (Vec<&DocumentReport>, usize) {
+    const ROWS_MAX: usize = 40;
+    let (unwell, well): (Vec<_>, Vec<_>) =
+        documents.iter().partition(|d| matches!(d.standing(), State::Failed | State::Partial));
+    if documents.len() <= ROWS_MAX {
+        return (documents.iter().collect(), 0);
+    }
+    let shown: Vec<_> = unwell.into_iter().chain(well).take(ROWS_MAX).collect();
+    let more = documents.len() - shown.len();
+    (shown, more)
+}
+
+fn documents_table(documents: &[&DocumentReport]) -> Table {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["DOCUMENT", "STATE", "READ", "TOKENS", "SECONDS", "REMARKS"]);
+    for d in documents {
+        let read = d.coverage.as_ref().map(|c| format!("{}/{} {}s", c.read, c.total, c.unit)).unwrap_or_default();
+        let tokens = d.usage.prompt_tokens + d.usage.completion_tokens;
+        let state = match &d.skip {
+            Some(Skip::Unchanged { was: State::Ok }) => "skipped".to_owned(),
+            Some(Skip::Unchanged { was }) => format!("skipped, was {was}"),
+            _ => d.state.to_string(),
+        };
+        let worked = d.skip.is_none();
+        table.add_row([
+            print::shown(&d.document),
+            state,
+            read,
+            if worked { tokens.to_string() } else { String::new() },
+            if worked { format!("{:.1}", d.seconds) } else { String::new() },
+            print::shown(&remarks(d)),
+        ]);
+    }
+    for column in [3, 4] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Why a document is in its state, and what else is worth a line.
+fn remarks(d: &DocumentReport) -> String {
+    let skip = match d.skip {
+        Some(Skip::Unchanged { .. }) => Some("unchanged".to_owned()),
+        Some(Skip::NotReached) => Some("not reached".to_owned()),
+        None => None,
+    };
+    let as_before = if d.failed_before { " (as before; not tried again, --force does)" } else { "" };
+    let failure = d.failure.as_ref().map(|f| format!("{f}{as_before}"));
+    let notes = match d.notes.len() {
+        0 => None,
+        1 => Some("1 note (-v)".to_owned()),
+        n => Some(format!("{n} notes (-v)")),
+    };
+    let all: Vec<String> = skip.into_iter().chain(failure).chain(d.partial.iter().cloned()).chain(notes).collect();
+    all.join("; ")
+}
+
+/// SIGINT and SIGTERM: the first ends the run in order, the second at once.
+struct Signals {
+    last: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    fn watch(cancel: CancelToken) -> Result<Self, Failure> {
+        use signal_hook::consts::{SIGINT, SIGTERM};
+        let last = Arc::new(AtomicUsize::new(0));
+        let seen = last.clone();
+        let cannot = |e: std::io::Error| Failure::new(Exit::OutOfResources, Diagnostic::error(format!("signals cannot be watched: {e}")));
+        let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(cannot)?;
+        let watch = move || {
+            for signal in signals.forever() {
+                let before = seen.swap(signal as usize, Ordering::SeqCst);
+                if before != 0 {
+                    std::process::exit(128 + signal);
+                }
+                print::note("stopping; what is finished is kept, and running again goes on from there (once more to stop at once)");
+                cancel.cancel();
+            }
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(watch).map_err(cannot)?;
+        Ok(Self { last })
+    }
+
+    fn exit(&self) -> Exit {
+        match self.last.load(Ordering::SeqCst) as i32 {
+            signal_hook::consts::SIGTERM => Exit::Terminated,
+            _ => Exit::Interrupted,
+        }
+    }
+}

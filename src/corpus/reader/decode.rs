@@ -1,0 +1,149 @@
+//! Bytes become text: byte order mark, else UTF-8, else a guess that is announced. Knows no format.
+
+use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
+use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
+
+/// The text of a file. Places "in the decoded file" are bytes of this text.
+pub(super) struct Decoded {
+    pub text: String,
+    pub warnings: Vec<String>,
+}
+
+/// Decodes a whole file. Never fails: what is no character becomes U+FFFD and is counted.
+pub(super) fn decode(bytes: &[u8]) -> Decoded {
+    // UTF-32 first: its little-endian mark begins with that of UTF-16.
+    if let Some(rest) = bytes.strip_prefix(&[0xFF, 0xFE, 0, 0]) {
+        return with_warning(utf32(rest, u32::from_le_bytes), "UTF-32LE", None);
+    }
+    if let Some(rest) = bytes.strip_prefix(&[0, 0, 0xFE, 0xFF]) {
+        return with_warning(utf32(rest, u32::from_be_bytes), "UTF-32BE", None);
+    }
+    if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
+        return with(encoding, &bytes[mark..], None);
+    }
+    if is_iso_2022_jp(bytes) {
+        return with(encoding_rs::ISO_2022_JP, bytes, Some("it holds the escape sequences of Japanese mail"));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes)
+        && utf16_without_mark(bytes).is_none()
+    {
+        return Decoded { text: text.to_owned(), warnings: Vec::new() };
+    }
+    if let Some(encoding) = utf16_without_mark(bytes) {
+        return with(encoding, bytes, Some("it has no byte order mark"));
+    }
+    if mostly_utf8(bytes) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        return with_warning(text, "UTF-8", Some("it is not clean"));
+    }
+    let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
+    detector.feed(bytes, true);
+    with(detector.guess(None, Utf8Detection::Deny), bytes, Some("it is not UTF-8"))
+}
+
+fn with(encoding: &'static Encoding, bytes: &[u8], doubt: Option<&str>) -> Decoded {
+    let (text, _) = encoding.decode_without_bom_handling(bytes);
+    with_warning(text.into_owned(), encoding.name(), doubt)
+}
+
+fn with_warning(text: String, name: &str, doubt: Option<&str>) -> Decoded {
+    let replaced = text.matches('\u{FFFD}').count();
+    let places = match replaced {
+        0 => String::new(),
+        1 => "; 1 place is no character of it and was replaced".to_owned(),
+        n => format!("; {n} places are no characters of it and were replaced"),
+    };
+    let warning = match doubt {
+        Some(doubt) => Some(format!("read as {name} because {doubt}{places}")),
+        None if replaced > 0 => Some(format!("read as {name}{places}")),
+        None => None,
+    };
+    Decoded { text, warnings: warning.into_iter().collect() }
+}
+
+fn utf32(bytes: &[u8], unit: fn([u8; 4]) -> u32) -> String {
+    let units = bytes.chunks(4);
+    units
+        .map(|four| match four.try_into() {
+            Ok(four) => char::from_u32(unit(four)).unwrap_or('\u{FFFD}'),
+            Err(_) => '\u{FFFD}', // the file ends inside a character
+        })
+        .collect()
+}
+
+/// Seven-bit Japanese is valid UTF-8 to look at; what gives it away is its switch to two-byte characters.
+fn is_iso_2022_jp(bytes: &[u8]) -> bool {
+    let switches = bytes.windows(3).any(|w| matches!(w, [0x1B, b'$', b'@' | b'B']));
+    switches && bytes.is_ascii() && !encoding_rs::ISO_2022_JP.decode_without_bom_handling(bytes).1
+}
+
+/// Every other byte of Western text in UTF-16 is zero, and text in any other encoding has none at all.
+fn utf16_without_mark(bytes: &[u8]) -> Option<&'static Encoding> {
+    let head = &bytes[..bytes.len().min(4096) & !1];
+    let zeros = |odd: usize| head.iter().skip(odd).step_by(2).filter(|b| **b == 0).count();
+    let (even, odd, pairs) = (zeros(0), zeros(1), head.len() / 2);
+    if pairs < 2 {
+        None
+    } else if odd * 10 > pairs * 4 && even * 20 < pairs {
+        Some(UTF_16LE)
+    } else if even * 10 > pairs * 4 && odd * 20 < pairs {
+        Some(UTF_16BE)
+    } else {
+        None
+    }
+}
+
+/// A file in UTF-8 with a few broken places stays UTF-8: guessing would spoil every other character beyond ASCII.
+/// Legacy text hardly ever holds even two sequences that are valid UTF-8.
+fn mostly_utf8(bytes: &[u8]) -> bool {
+    let (mut valid, mut broken) = (0usize, 0usize);
+    for chunk in bytes.utf8_chunks() {
+        valid += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        broken += usize::from(!chunk.invalid().is_empty());
+    }
+    valid >= 2 && valid >= broken * 4
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(bytes: &[u8], text: &str, warnings: usize) {
+        let decoded = decode(bytes);
+        assert_eq!(decoded.text, text);
+        assert_eq!(decoded.warnings.len(), warnings, "{:?}", decoded.warnings);
+    }
+
+    #[test]
+    fn marks_are_obeyed_and_are_not_text() {
+        check(b"\xEF\xBB\xBFM\xC3\xBCller", "Müller", 0);
+        check(b"\xFF\xFEM\0\xFC\0", "Mü", 0);
+        check(b"\xFE\xFF\0M\0\xFC", "Mü", 0);
+        check(b"\xFF\xFE\0\0M\0\0\0\xFC\0\0\0", "Mü", 0);
+        check(b"\xEF\xBB\xBF", "", 0);
+        check(b"\xFF\xFE\x00\xD8", "\u{FFFD}", 1); // a lone surrogate
+    }
+
+    #[test]
+    fn legacy_text_is_guessed_and_the_guess_is_said() {
+        let (bytes, _, _) = encoding_rs::WINDOWS_1252.encode("Die Bürgermeisterin hört zu. Größe über alles, schön!");
+        check(&bytes, "Die Bürgermeisterin hört zu. Größe über alles, schön!", 1);
+        let (bytes, _, _) = encoding_rs::SHIFT_JIS.encode("会議は三時に始まります。資料を持ってきてください。");
+        check(&bytes, "会議は三時に始まります。資料を持ってきてください。", 1);
+        let (bytes, _, _) = encoding_rs::ISO_2022_JP.encode("会議は三時");
+        check(&bytes, "会議は三時", 1);
+    }
+
+    #[test]
+    fn a_broken_place_does_not_spoil_the_rest_and_is_counted() {
+        let decoded = decode(b"gr\xC3\xBC\xC3\x9Fe \xFF und sch\xC3\xB6nes Wetter \xC3\xA4 \xC3\xBC \xC3\xB6 \xC3\x9F");
+        assert!(decoded.text.starts_with("grüße \u{FFFD} und schönes"));
+        assert!(decoded.warnings[0].contains("1 place"), "{:?}", decoded.warnings);
+    }
+
+    #[test]
+    fn utf16_without_a_mark_is_seen() {
+        let bytes: Vec<u8> = "Anna: hello there".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        check(&bytes, "Anna: hello there", 1);
+    }
+}

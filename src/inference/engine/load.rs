@@ -1,0 +1,198 @@
+//! From a model's files to an engine: the decoder, its memory, its tokenizer and its template.
+
+use std::path::Path;
+
+use jiff::civil::Date;
+
+use super::core::Core;
+use super::local::{Engine, TextParts};
+use super::request::{GenerateError, ModelCard};
+use super::scheduler::Limits;
+use crate::inference::kernels::Isa;
+use crate::inference::model::{
+    Architecture, BLOCK_TOKENS, CandleDecoder, CausalLm, CpuDecoder, Gguf, GgufValue, KvKind, ModelError, ModelSource,
+    Weights,
+};
+use crate::inference::tokenizer::{ChatTemplate, GgufTokenizerFields, Tokenizer};
+
+/// Raised when an engine change changes results, so that cached ones are not taken for new ones.
+pub const RESULT_VERSION: u32 = 1;
+
+/// The window used when none is asked for and the model's own is larger: memory for keys and values grows with it.
+pub const DEFAULT_WINDOW: usize = 32_768;
+
+/// How a model is run. Only `kv` and `backend` can change a result.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    pub backend: Backend,
+    pub isa: Isa,
+    pub threads: usize,
+    pub kv: Option<KvKind>, // `None`: f16 for quantized weights, f32 for floats
+    pub window: Option<usize>, // tokens
+    pub limits: Limits,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Kernels,
+            isa: Isa::detect(),
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            kv: None,
+            window: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Which forward pass computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// Our kernels on the CPU.
+    Kernels,
+    /// candle in f32: the reference.
+    Candle,
+}
+
+/// What could not be loaded, and why.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("{0}")]
+    Tokenizer(String),
+    #[error("{0}")]
+    Engine(#[from] GenerateError),
+}
+
+/// A model that can be stepped, without text.
+pub struct LoadedCore {
+    pub core: Core,
+    pub window: usize,  // tokens, prompt and answer together
+    pub weight_bytes: usize,
+    pub kv: KvKind,
+    pub logits_width: usize,
+}
+
+/// Loads the weights and makes room for keys and values; needs no tokenizer.
+pub fn load_core(
+    source: &ModelSource,
+    options: &EngineOptions,
+    progress: &dyn Fn(usize, usize),
+) -> Result<LoadedCore, LoadError> {
+    let config = source.config();
+    let window = options.window.unwrap_or(config.window.min(DEFAULT_WINDOW));
+    if window > config.window {
+        let fact = format!("a window of {window} tokens is asked for; the model was trained on {}", config.window);
+        return Err(ModelError::new(source.path(), fact).into());
+    }
+    // One sequence of a full window, and as much again for others and for prefixes worth keeping.
+    let blocks = (2 * window).div_ceil(BLOCK_TOKENS) + 512;
+    let embedding = source.tensors().into_iter().any(|(_, t)| !t.format.is_float());
+    let kv = options.kv.unwrap_or(if embedding { KvKind::F16 } else { KvKind::F32 });
+    let mut weight_bytes = 0;
+    let model: Box<dyn CausalLm> = match options.backend {
+        Backend::Candle => Box::new(CandleDecoder::load(source, candle_core::Device::Cpu, blocks)?),
+        Backend::Kernels => {
+            let weights = Weights::load(source, progress)?;
+            weight_bytes = weights.bytes();
+            Box::new(CpuDecoder::new(config.clone(), weights, options.isa, options.threads, kv, blocks))
+        }
+    };
+    let logits_width = config.vocabulary;
+    Ok(LoadedCore { core: Core::new(model, options.limits), window, weight_bytes, kv, logits_width })
+}
+
+/// Loads a model whole. `name` and `digest` say who it is; `as_of` is the date its template may print.
+pub fn load_engine(
+    path: &Path,
+    name: &str,
+    digest: &str,
+    as_of: Date,
+    options: &EngineOptions,
+    progress: &dyn Fn(usize, usize),
+) -> Result<Engine, LoadError> {
+    let source = ModelSource::open(path)?;
+    // Text first: a missing tokenizer is found before gigabytes are packed.
+    let tokenizer = tokenizer_of(&source)?;
+    let template = template_of(&source, &tokenizer)?;
+    if tokenizer.vocab_size() > source.config().vocabulary {
+        let (words, rows) = (tokenizer.vocab_size(), source.config().vocabulary);
+        let fact = format!("its tokenizer has {words} tokens, its weights {rows}");
+        return Err(ModelError::new(path, fact).into());
+    }
+    let loaded = load_core(&source, options, progress)?;
+    let card = ModelCard {
+        name: name.to_owned(),
+        digest: card_digest(digest, options.kv, options.backend),
+        window: loaded.window,
+    };
+    let text = TextParts { tokenizer, template, as_of, logits_width: loaded.logits_width };
+    Ok(Engine::start(card, loaded.core, text)?)
+}
+
+/// Everything that can change a result, in one hash: files, engine version, kind of keys and values, backend.
+pub fn card_digest(files: &str, kv: Option<KvKind>, backend: Backend) -> String {
+    let kv = kv.map_or("auto", KvKind::name); // auto follows from the files
+    let all = format!("engine {RESULT_VERSION}\nfiles {files}\nkv {kv}\nbackend {backend:?}");
+    blake3::hash(all.as_bytes()).to_hex().to_string()
+}
+
+/// The tokenizer beside the weights: `tokenizer.json` in a folder, or the fields of a GGUF file.
+fn tokenizer_of(source: &ModelSource) -> Result<Tokenizer, LoadError> {
+    match source.gguf() {
+        Some(gguf) => {
+            let fields = gguf_fields(gguf).map_err(|fact| ModelError::new(source.path(), fact))?;
+            Tokenizer::from_gguf(&fields).map_err(|e| LoadError::Tokenizer(e.in_file(source.path()).to_string()))
+        }
+        None => {
+            let path = source.path().join("tokenizer.json");
+            Tokenizer::from_json_file(&path).map_err(|e| LoadError::Tokenizer(e.to_string()))
+        }
+    }
+}
+
+/// The model's own chat template; Granite's where it has none and is one.
+fn template_of(source: &ModelSource, tokenizer: &Tokenizer) -> Result<ChatTemplate, LoadError> {
+    let text_of = |id: Option<u32>| id.map(|id| tokenizer.decode(&[id], false)).unwrap_or_default();
+    let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
+    let about = |e: String| LoadError::Model(ModelError::new(source.path(), e));
+    if let Some(own) = tokenizer.chat_template() {
+        return ChatTemplate::new(own, &bos, &eos).map_err(|e| about(e.to_string()));
+    }
+    match source.config().architecture {
+        Architecture::Granite | Architecture::GraniteMoe => {
+            ChatTemplate::granite(&bos, &eos).map_err(|e| about(e.to_string()))
+        }
+        Architecture::Llama => Err(about("it carries no chat template".into())),
+    }
+}
+
+/// `tokenizer.ggml.*` as plain data.
+fn gguf_fields(gguf: &Gguf) -> Result<GgufTokenizerFields, String> {
+    let texts = |key: &str| -> Result<Vec<String>, String> {
+        let values = gguf.get(key).and_then(GgufValue::as_array).ok_or_else(|| format!("{key} is missing: there is no tokenizer"))?;
+        values.iter().map(|v| v.as_text().map(str::to_owned).ok_or_else(|| format!("{key} holds more than text"))).collect()
+    };
+    let types = match gguf.get("tokenizer.ggml.token_type").and_then(GgufValue::as_array) {
+        None => Vec::new(),
+        Some(values) => values
+            .iter()
+            .map(|v| v.as_f64().map(|t| t as i32).ok_or("tokenizer.ggml.token_type holds more than numbers"))
+            .collect::<Result<_, _>>()?,
+    };
+    let id = |key: &str| gguf.get(key).and_then(GgufValue::as_u64).and_then(|v| u32::try_from(v).ok());
+    Ok(GgufTokenizerFields {
+        model: gguf.text("tokenizer.ggml.model").ok_or("tokenizer.ggml.model is missing: there is no tokenizer")?.into(),
+        pre: gguf.text("tokenizer.ggml.pre").unwrap_or("default").into(),
+        tokens: texts("tokenizer.ggml.tokens")?,
+        token_types: types,
+        merges: texts("tokenizer.ggml.merges")?,
+        bos: id("tokenizer.ggml.bos_token_id"),
+        eos: id("tokenizer.ggml.eos_token_id"),
+        unk: id("tokenizer.ggml.unknown_token_id"),
+        pad: id("tokenizer.ggml.padding_token_id"),
+        add_bos: gguf.get("tokenizer.ggml.add_bos_token").and_then(GgufValue::as_bool).unwrap_or(false),
+        chat_template: gguf.text("tokenizer.chat_template").map(str::to_owned),
+    })
+}

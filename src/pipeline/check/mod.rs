@@ -1,0 +1,228 @@
+//! File as written -> [`Plan`]: a function from texts, which names every mistake of an author at once.
+//! Loads no model, prints nothing, and reads the disk only through [`Files`].
+
+mod outputs;
+mod sections;
+mod slots;
+mod steps;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value, json};
+
+use super::file;
+use super::files::Files;
+use super::params::Params;
+use super::plan::Plan;
+use super::schemas;
+use super::scope::Scope;
+use super::shape::{Shaper, Surroundings};
+use super::tables::{PARAM, ROOT};
+use super::tree::{Node, NodeValue, Position, SourceText, quoted};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::spec::ValueSpec;
+use crate::steps::StepKind;
+
+/// What is to be checked, and what was said on the command line.
+pub struct Request<'a> {
+    pub file: &'a Path, // as the caller names it, and as it stands in every message
+    pub kinds: &'a [&'static StepKind],
+    pub overrides: &'a [(String, String)], // -p name=value, as typed
+    pub model: Option<&'a str>,            // takes the place of the file's own preference
+    pub current_folder: &'a Path,          // absolute
+    pub files: &'a dyn Files,
+}
+
+/// A pipeline without a mistake.
+pub struct Checked {
+    pub plan: Plan,
+    pub warnings: Vec<Diagnostic>,
+    /// As written, for `explain`.
+    pub source: SourceText,
+    pub root: Node,
+}
+
+/// Returns the plan of a file, or every mistake in it in the order of the text.
+pub fn check(request: &Request<'_>) -> Result<Checked, Vec<Diagnostic>> {
+    let path = request.current_folder.join(request.file);
+    let bytes = request.files.read(&path).map_err(|error| {
+        vec![Diagnostic::error(format!(
+            "the pipeline {} cannot be read: {error}",
+            quoted(&request.file.to_string_lossy())
+        ))]
+    })?;
+    let (source, root, repeated) = file::parse(request.file, &bytes).map_err(|fault| vec![fault])?;
+    let folder = path.parent().map(Path::to_path_buf).unwrap_or_else(|| request.current_folder.to_path_buf());
+
+    let mut faults = repeated;
+    let plan = plan(request, &source, &root, &folder, &mut faults);
+    faults.sort_by(|a, b| a.place.cmp(&b.place));
+    faults.dedup();
+    let has_errors = faults.iter().any(|f| f.severity == Severity::Error);
+    match plan {
+        Some(plan) if !has_errors => Ok(Checked { plan, warnings: faults, source, root }),
+        _ => Err(faults),
+    }
+}
+
+/// Returns a plan as far as there is one; it is whole when nothing has been told.
+fn plan(
+    request: &Request<'_>,
+    source: &SourceText,
+    root: &Node,
+    folder: &Path,
+    faults: &mut Vec<Diagnostic>,
+) -> Option<Plan> {
+    let at = |position: Position| position.in_file(&source.path);
+    if matches!(root.value, NodeValue::Null) {
+        faults.push(
+            Diagnostic::error("the file is empty")
+                .at(at(Position::START))
+                .hint("it needs `version`, `sources` and `steps`"),
+        );
+        return None;
+    }
+    let unsettled = Params::default();
+    let before = Surroundings { source, folder, params: &unsettled, schemas: &[], files: request.files };
+
+    let mut top = Shaper::new(&before, "");
+    let known = top.keys(root, &ROOT.iter().collect::<Vec<_>>(), &[]).is_some();
+    let mut text = |key: &str| {
+        let node = root.get(key)?;
+        top.value(node, &ValueSpec::Text, &mut vec![key.into()])?.as_str().map(str::to_owned)
+    };
+    let name = text("name").unwrap_or_else(|| stem(request.file));
+    text("description");
+    version(&mut top, root);
+    faults.append(&mut top.faults);
+    if !known {
+        return None;
+    }
+
+    let params = params(request, &before, root, faults);
+    let schema_names: Vec<String> =
+        root.get("schemas").map(Node::entries).unwrap_or_default().iter().map(|e| e.key.clone()).collect();
+    let around = Surroundings { source, folder, params: &params, schemas: &schema_names, files: request.files };
+    let schemas = schemas_of(&around, root, faults);
+
+    let model = sections::model(&around, root.get("model"), request.model, faults);
+    let sources = sections::sources(&around, root.get("sources"), faults);
+    let run = sections::run(&around, root.get("run"), faults);
+
+    let drafts = steps::drafts(&around, root.get("steps"), request.kinds, faults);
+    let known = steps::known(&drafts);
+    let scope = Scope { steps: &known, params: &params };
+    let mut used = vec![false; known.len()];
+    let steps = steps::plan(&around, drafts, &scope, &schemas, run.on_error, &mut used, faults);
+    let outputs = outputs::plan(&around, root.get("outputs"), &scope, &mut used, faults);
+
+    warn(&around, root, &scope, &used, faults);
+    Some(Plan {
+        file: request.file.to_path_buf(),
+        folder: folder.to_path_buf(),
+        name,
+        params: params.values().clone(),
+        model,
+        sources,
+        steps,
+        outputs,
+        run,
+    })
+}
+
+fn stem(file: &Path) -> String {
+    file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+fn version(top: &mut Shaper<'_>, root: &Node) {
+    let Some(node) = root.get("version") else { return };
+    if node.value != NodeValue::Int(1) {
+        let message = format!("`version` must be 1, the only one this quarry reads, not {}", node.describe());
+        top.fault(node.at, message);
+    }
+}
+
+static PARAMS: ValueSpec = ValueSpec::Map(&ValueSpec::Object(PARAM));
+
+fn params(request: &Request<'_>, before: &Surroundings<'_>, root: &Node, faults: &mut Vec<Diagnostic>) -> Params {
+    let section = root.get("params");
+    let mut shaper = Shaper::new(before, "params");
+    let shaped = section.and_then(|node| shaper.value(node, &PARAMS, &mut Vec::new()));
+    for entry in section.map(Node::entries).unwrap_or_default() {
+        name_fault(&mut shaper, "parameter", &entry.key, entry.key_at);
+    }
+    faults.append(&mut shaper.faults);
+    let empty = Map::new();
+    let shaped = shaped.as_ref().and_then(Value::as_object).unwrap_or(&empty);
+    Params::resolve(before.source, section, shaped, request.overrides, request.current_folder, faults)
+}
+
+/// Names that templates use must be words that templates can hold.
+fn name_fault(shaper: &mut Shaper<'_>, what: &str, name: &str, at: Position) {
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if begins && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return;
+    }
+    let message = format!("the {what} {} cannot be named in a template", quoted(name));
+    let word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+    let hint = if word.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        format!("letters, digits and `_` are possible: {word}")
+    } else {
+        "letters, digits and `_` are possible, with a letter first".into()
+    };
+    shaper.fault(at, message).hints.push(hint);
+}
+
+/// Returns every schema; a faulty one, which has been told of, allows anything so that its steps can be checked on.
+fn schemas_of(around: &Surroundings<'_>, root: &Node, faults: &mut Vec<Diagnostic>) -> BTreeMap<String, Value> {
+    let mut shaper = Shaper::new(around, "schemas");
+    let mut resolved = BTreeMap::new();
+    if let Some(section) = root.get("schemas") {
+        must_be_mapping(&mut shaper, section, "of names to schemas");
+        for entry in section.entries() {
+            let schema = schemas::resolve(&mut shaper, &entry.key, &entry.value).unwrap_or(json!({}));
+            resolved.insert(entry.key.clone(), schema);
+        }
+    }
+    faults.append(&mut shaper.faults);
+    resolved
+}
+
+fn must_be_mapping(shaper: &mut Shaper<'_>, node: &Node, of_what: &str) {
+    if !matches!(node.value, NodeValue::Map(_)) {
+        let message = format!("`{}` must be a mapping {of_what}, not {}", shaper.name(&[]), node.describe());
+        shaper.fault(node.at, message);
+    }
+}
+
+/// Tells what is allowed and yet hardly meant.
+fn warn(around: &Surroundings<'_>, root: &Node, scope: &Scope<'_>, used: &[bool], faults: &mut Vec<Diagnostic>) {
+    let place = |position: Position| position.in_file(&around.source.path);
+    if root.get("outputs").is_none() {
+        let warning = Diagnostic::warning("the file has no `outputs`: nothing will be written");
+        faults.push(warning.at(place(Position::START)));
+        return; // of course nothing uses the steps then
+    }
+    if faults.iter().any(|f| f.severity == Severity::Error) {
+        return; // what is faulty may be what would have used them
+    }
+    let key_at =
+        |section: &str, key: &str| root.get(section)?.entries().iter().find(|e| e.key == key).map(|e| place(e.key_at));
+    for name in around.params.unused() {
+        let warning = Diagnostic::warning(format!("nothing uses the parameter `{name}`"));
+        faults.push(Diagnostic { place: key_at("params", name), ..warning });
+    }
+    let Some(NodeValue::Seq(items)) = root.get("steps").map(|n| &n.value) else { return };
+    for ((step, item), _) in scope.steps.iter().zip(items).zip(used).filter(|(_, used)| !**used) {
+        faults.push(Diagnostic::warning(format!("nothing uses `steps.{}`", step.id)).at(place(item.at)));
+    }
+}
+
+/// Returns a path of the file as an absolute one.
+fn absolute(folder: &Path, path: &str) -> PathBuf {
+    folder.join(path)
+}
+
+#[cfg(test)]
+mod tests;

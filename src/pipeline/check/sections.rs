@@ -1,0 +1,210 @@
+//! The sections `model`, `sources` and `run`: from a checked table to the plan's own types.
+
+use std::path::{Component, Path};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::{absolute, must_be_mapping, name_fault};
+use crate::diagnostic::Diagnostic;
+use crate::inference::sampler::SamplingParams;
+use crate::pipeline::files;
+use crate::pipeline::plan::{MaxFailed, ModelPlan, OnError, RunPlan, SourcePlan};
+use crate::pipeline::shape::{Shaper, Surroundings};
+use crate::pipeline::tables::{MODEL, PATTERNS, RUN, SOURCE, read_keys};
+use crate::pipeline::tree::{Node, NodeValue, Position, quoted};
+use crate::spec::{KeySpec, ValueSpec};
+use crate::steps::GenerationDefaults;
+
+static PATTERNS_SPEC: ValueSpec = PATTERNS;
+
+/// Returns a section that may be left out, with its defaults.
+fn section(
+    around: &Surroundings<'_>,
+    name: &str,
+    node: Option<&Node>,
+    table: &'static [KeySpec],
+    faults: &mut Vec<Diagnostic>,
+) -> Map<String, Value> {
+    let mut shaper = Shaper::new(around, name);
+    let nothing = Node { at: Position::START, span: 0..0, value: NodeValue::Map(Vec::new()) };
+    let table: Vec<_> = table.iter().collect();
+    let object = shaper.object(node.unwrap_or(&nothing), &table, &mut Vec::new()).unwrap_or_default();
+    faults.append(&mut shaper.faults);
+    object
+}
+
+pub fn model(
+    around: &Surroundings<'_>,
+    node: Option<&Node>,
+    instead: Option<&str>,
+    faults: &mut Vec<Diagnostic>,
+) -> ModelPlan {
+    let model = section(around, "model", node, MODEL, faults);
+    let number = |key: &str, or: f32| model.get(key).and_then(Value::as_f64).map_or(or, |n| n as f32);
+    let count = |key: &str| model.get(key).and_then(Value::as_u64);
+    let off = SamplingParams::default();
+    let preference = match (instead, model.get("use")) {
+        (Some(model), _) => vec![model.to_owned()],
+        (None, Some(Value::Array(names))) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        (None, Some(Value::String(name))) => vec![name.clone()],
+        _ => Vec::new(),
+    };
+    if preference.is_empty()
+        && node.is_some_and(|n| n.get("use").is_some_and(|u| u.value == NodeValue::Seq(Vec::new())))
+    {
+        let at = node.and_then(|n| n.get("use")).map_or(Position::START, |n| n.at);
+        faults.push(Diagnostic::error("`model.use` names no model").at(at.in_file(&around.source.path)));
+    }
+    ModelPlan {
+        preference,
+        defaults: GenerationDefaults {
+            sampling: SamplingParams {
+                temperature: number("temperature", off.temperature),
+                top_k: count("top_k").map_or(off.top_k, |n| n as usize),
+                top_p: number("top_p", off.top_p),
+                min_p: number("min_p", off.min_p),
+                repetition_penalty: number("repetition_penalty", off.repetition_penalty),
+                repetition_window: off.repetition_window,
+                seed: count("seed").unwrap_or(off.seed),
+            },
+            window: count("window").map(|n| n as usize),
+        },
+        threads: count("threads").map(|n| n as usize),
+    }
+}
+
+pub fn run(around: &Surroundings<'_>, node: Option<&Node>, faults: &mut Vec<Diagnostic>) -> RunPlan {
+    let run = section(around, "run", node, RUN, faults);
+    let timeout = |key: &str| run.get("timeout")?.get(key)?.as_u64().map(Duration::from_millis);
+    let max_failed = run.get("max_failed").map_or(MaxFailed::Share(1.0), |value| {
+        match (value.get("count").and_then(Value::as_u64), value.get("share").and_then(Value::as_f64)) {
+            (Some(count), _) => MaxFailed::Count(count as usize),
+            (None, share) => MaxFailed::Share(share.unwrap_or(1.0)),
+        }
+    });
+    RunPlan {
+        on_error: run.get("on_error").and_then(on_error).unwrap_or(OnError::Quarantine),
+        max_failed,
+        document_timeout: timeout("document"),
+        step_timeout: timeout("step"),
+        in_flight: run.get("in_flight").and_then(Value::as_u64).unwrap_or(1) as usize,
+        quarantine: run.get("quarantine").and_then(Value::as_str).map(|path| absolute(around.folder, path)),
+    }
+}
+
+pub fn on_error(value: &Value) -> Option<OnError> {
+    match value.as_str()? {
+        "stop" => Some(OnError::Stop),
+        "quarantine" => Some(OnError::Quarantine),
+        "skip" => Some(OnError::Skip),
+        _ => None,
+    }
+}
+
+pub fn sources(around: &Surroundings<'_>, node: Option<&Node>, faults: &mut Vec<Diagnostic>) -> Vec<SourcePlan> {
+    let mut shaper = Shaper::new(around, "sources");
+    let mut plans = Vec::new();
+    if let Some(node) = node {
+        must_be_mapping(&mut shaper, node, "of names to files");
+        if node.value == NodeValue::Map(Vec::new()) {
+            shaper.fault(node.at, "`sources` names no source").hints.push("write: calls: \"calls/*.vtt\"".into());
+        }
+        for entry in node.entries() {
+            name_fault(&mut shaper, "source", &entry.key, entry.key_at);
+            plans.extend(source(&mut shaper, &entry.key, &entry.value));
+        }
+    }
+    faults.append(&mut shaper.faults);
+    plans
+}
+
+fn source(shaper: &mut Shaper<'_>, name: &str, node: &Node) -> Option<SourcePlan> {
+    let before = shaper.faults.len();
+    let path = &mut vec![name.to_owned()];
+    let (files, ignore) = match &node.value {
+        NodeValue::Map(_) => {
+            let mut object = shaper.object(node, &SOURCE.iter().collect::<Vec<_>>(), path)?;
+            (object.remove("files"), object.remove("ignore"))
+        }
+        _ => (shaper.value(node, &PATTERNS_SPEC, path), None),
+    };
+    let nothing = Node { at: node.at, span: 0..0, value: NodeValue::Map(Vec::new()) };
+    path.push("read".into());
+    let read = shaper.object(node.get("read").unwrap_or(&nothing), &read_keys().iter().collect::<Vec<_>>(), path)?;
+
+    let files_at = node.get("files").unwrap_or(node);
+    let patterns = globs(shaper, files?, files_at, name);
+    let ignore = globs(shaper, ignore.unwrap_or(Value::Array(Vec::new())), node.get("ignore").unwrap_or(node), name);
+    if patterns.is_empty() && shaper.faults.len() == before {
+        shaper.fault(files_at.at, format!("`sources.{name}` names no file"));
+    }
+    if shaper.faults.len() > before {
+        return None;
+    }
+    let around = shaper.around;
+    if !around.files.any_match(&patterns, &ignore) {
+        let warning = Diagnostic::warning(format!("the source `{name}` matches no file"));
+        let looked = format!("looked for {}", patterns.join(", "));
+        shaper.faults.push(warning.at(files_at.at.in_file(&around.source.path)).hint(looked));
+    }
+    Some(SourcePlan { name: name.to_owned(), patterns, ignore, read: Value::Object(read) })
+}
+
+/// Returns one glob or a list of them, absolute; tells those that are none.
+fn globs(shaper: &mut Shaper<'_>, value: Value, node: &Node, source: &str) -> Vec<String> {
+    let written = match value {
+        Value::String(one) => vec![one],
+        Value::Array(many) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let mut globs = Vec::new();
+    for (i, pattern) in written.iter().enumerate() {
+        let at = match &node.value {
+            NodeValue::Seq(items) => items.get(i).map_or(node.at, |n| n.at),
+            _ => node.at,
+        };
+        let glob = absolute_glob(shaper.around.folder, pattern);
+        match files::glob(&glob) {
+            Ok(_) if !pattern.trim().is_empty() => globs.push(glob),
+            Ok(_) => {
+                shaper.fault(at, format!("`sources.{source}` holds an empty glob"));
+            }
+            Err(reason) => {
+                shaper.fault(at, format!("`sources.{source}` holds {}, which is no glob: {reason}", quoted(pattern)));
+            }
+        }
+    }
+    globs
+}
+
+/// Returns a glob relative to a folder as an absolute one; brackets in the folder's own name are no pattern. Leading
+/// `./` and `../` are resolved here, for a glob is matched against paths without them.
+fn absolute_glob(folder: &Path, pattern: &str) -> String {
+    if Path::new(pattern).is_absolute() {
+        return pattern.to_owned();
+    }
+    let mut folder = folder.to_path_buf();
+    let mut rest = Path::new(pattern).components().peekable();
+    while let Some(Component::CurDir | Component::ParentDir) = rest.peek() {
+        if rest.next() == Some(Component::ParentDir) {
+            folder.pop();
+        }
+    }
+    let rest = rest.map(|c| c.as_os_str().to_string_lossy().into_owned()).collect::<Vec<_>>().join("/");
+    format!("{}/{rest}", globset::escape(&folder.to_string_lossy()).trim_end_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relative_glob_is_one_of_the_files_folder() {
+        let glob = |pattern| absolute_glob(Path::new("/work/[a]/p"), pattern);
+        assert_eq!(glob("calls/**/*.vtt"), "/work/[[]a[]]/p/calls/**/*.vtt");
+        assert_eq!(glob("./x.txt"), "/work/[[]a[]]/p/x.txt");
+        assert_eq!(glob("../../x/*.txt"), "/work/x/*.txt");
+        assert_eq!(glob("/else/*.txt"), "/else/*.txt");
+    }
+}

@@ -1,0 +1,177 @@
+//! Bytes onto the disk so that a kill at any moment leaves the old file or the new one, never a half.
+//! Every write of a run goes through a [`Disk`], which a test can make fail, or die, at any one of them.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// One thing that changes what is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    CreateFolder,
+    Write,
+    Append,
+    Sync,
+    Rename,
+    SyncFolder,
+    Remove,
+}
+
+/// What a [`Gate`] makes of an operation that is not to succeed.
+#[derive(Debug)]
+pub struct Fault {
+    pub error: io::Error,
+    /// Half of the bytes of a write or an append still reach the disk.
+    pub half_written: bool,
+}
+
+/// Asked before every operation.
+pub type Gate = dyn Fn(Operation, &Path) -> Result<(), Fault> + Send + Sync;
+
+/// The only hand that writes files during a run.
+#[derive(Clone, Default)]
+pub struct Disk {
+    gate: Option<Arc<Gate>>,
+    parts: Arc<AtomicU64>,
+}
+
+impl Disk {
+    /// Returns a disk whose operations must pass `gate` first: for tests.
+    pub fn gated(gate: Arc<Gate>) -> Self {
+        Self { gate: Some(gate), parts: Arc::default() }
+    }
+
+    pub fn create_folder(&self, folder: &Path) -> io::Result<()> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        self.pass(Operation::CreateFolder, folder)?;
+        fs::create_dir_all(folder)
+    }
+
+    /// Replaces `target` by a file holding `bytes`: written in full under another name in `parts`, synced, renamed,
+    /// and the folder synced. `parts` must be on the same file system. A link at `target` is replaced, not followed.
+    pub fn replace(&self, parts: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
+        let part = parts.join(format!("part-{}", self.parts.fetch_add(1, Ordering::Relaxed)));
+        let written = self.write_part(&part, bytes).and_then(|()| {
+            self.pass(Operation::Rename, target)?;
+            fs::rename(&part, target)
+        });
+        if let Err(error) = written {
+            let _ = self.remove(&part); // what is left is removed by the next run
+            return Err(error);
+        }
+        self.sync_folder(target.parent().unwrap_or(Path::new(".")))
+    }
+
+    fn write_part(&self, part: &Path, bytes: &[u8]) -> io::Result<()> {
+        let mut file = File::create(part)?;
+        self.write(Operation::Write, part, &mut file, bytes)?;
+        self.pass(Operation::Sync, part)?;
+        file.sync_all()
+    }
+
+    fn write(&self, operation: Operation, path: &Path, file: &mut File, bytes: &[u8]) -> io::Result<()> {
+        if let Some(fault) = self.gate.as_ref().and_then(|gate| gate(operation, path).err()) {
+            if fault.half_written {
+                file.write_all(&bytes[..bytes.len() / 2])?;
+            }
+            return Err(fault.error);
+        }
+        file.write_all(bytes)
+    }
+
+    pub fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        self.pass(Operation::SyncFolder, folder)?;
+        // A folder can be opened and synced only on Unix; elsewhere the rename itself has to do.
+        if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    }
+
+    /// Removes a file; one that is not there is no error.
+    pub fn remove(&self, path: &Path) -> io::Result<()> {
+        self.pass(Operation::Remove, path)?;
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Opens a file for lines added at its end, readable by its owner only.
+    pub fn append_to(&self, path: &Path) -> io::Result<Appender> {
+        let mut options = OpenOptions::new();
+        options.create(true).append(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok(Appender { disk: self.clone(), file: options.open(path)?, path: path.to_path_buf() })
+    }
+
+    fn pass(&self, operation: Operation, path: &Path) -> io::Result<()> {
+        match &self.gate {
+            Some(gate) => gate(operation, path).map_err(|fault| fault.error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file that only grows.
+pub struct Appender {
+    disk: Disk,
+    file: File,
+    path: PathBuf,
+}
+
+impl Appender {
+    /// Adds one line and returns when it is on the disk.
+    pub fn append(&mut self, line: &str) -> io::Result<()> {
+        let bytes = format!("{line}\n").into_bytes(); // one write: a kill tears at most this line
+        self.disk.write(Operation::Append, &self.path, &mut self.file, &bytes)?;
+        self.disk.pass(Operation::Sync, &self.path)?;
+        self.file.sync_data()
+    }
+}
+
+/// Whether an error says that the machine, not one document, is at its end: going on would only repeat it.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    // ENFILE and EMFILE have no stable kind.
+    matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem | OutOfMemory)
+        || (cfg!(unix) && matches!(error.raw_os_error(), Some(libc::ENFILE | libc::EMFILE | libc::EIO)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+
+    #[test]
+    fn a_write_that_dies_half_way_leaves_the_old_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("page.md");
+        Disk::default().replace(folder.path(), &target, b"old").unwrap();
+        for step in 0..3 {
+            let count = AtomicUsize::new(0);
+            let gate = move |_: Operation, _: &Path| {
+                let n = count.fetch_add(1, Ordering::Relaxed);
+                let dead = || Fault { error: io::Error::other("dead"), half_written: n == step };
+                if n >= step { Err(dead()) } else { Ok(()) }
+            };
+            let disk = Disk::gated(Arc::new(gate));
+            assert!(disk.replace(folder.path(), &target, b"something new").is_err(), "step {step}");
+            assert_eq!(fs::read(&target).unwrap(), b"old", "step {step}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_at_the_target_is_replaced_and_not_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (outside, target) = (folder.path().join("outside"), folder.path().join("page.md"));
+        fs::write(&outside, "precious").unwrap();
+        std::os::unix::fs::symlink(&outside, &target).unwrap();
+        Disk::default().replace(folder.path(), &target, b"page").unwrap();
+        assert_eq!(fs::read(&outside).unwrap(), b"precious");
+        assert!(!fs::symlink_metadata(&target).unwrap().is_symlink());
+    }
+}

@@ -1,0 +1,286 @@
+//! What has been done, one sealed line per document, on the disk before it counts. Read [`Journal::open`] first.
+//!
+//! The journal is the truth about records: a table (JSONL, CSV) is only ever built from it. A line torn by a kill is
+//! dropped, a damaged line is dropped and said; either way the document is done again, for nothing is believed that
+//! does not open. Knows no pipeline and no output format.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::disk::{Appender, Disk};
+use super::report::{Failure, State};
+use super::sealed;
+use crate::inference::engine::Usage;
+use crate::steps::Coverage;
+
+/// One document's end in one run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub document: String, // as shown
+    pub sha256: String,   // of the bytes used; empty where they could not be read
+    pub key: String,      // of document, pipeline and model together; empty where there is none
+    pub pipeline: String, // its hash
+    pub run: String,
+    pub state: State,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    pub coverage: Option<Coverage>,
+    /// The file names given to this document's pages, as shown: no other document gets them. Also kept for a document
+    /// that failed, so that those after it are numbered as they would have been.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pages: Vec<PageMark>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rows: Vec<Rows>,
+    pub usage: Usage,
+    pub seconds: f64,
+    pub attempts: u32, // that failed, this one included, since the last that did not
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_failed: Option<String>, // RFC 3339
+}
+
+/// A page as it was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageMark {
+    pub output: String,
+    pub path: String, // as shown
+    pub bytes: u64,
+    pub blake3: String,
+}
+
+/// What one document gives to one table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rows {
+    pub path: String, // of the table, as shown
+    pub rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    pub text: String, // the row as it stands in the file, without its line end
+}
+
+/// What the journal knows of one document.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    /// The last time it did not fail: its outputs stand.
+    pub good: Option<Entry>,
+    /// Set where it has failed since.
+    pub failed: Option<Entry>,
+}
+
+impl History {
+    pub fn last(&self) -> Option<&Entry> {
+        self.failed.as_ref().or(self.good.as_ref())
+    }
+
+    /// Returns the file names that belong to this document.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        [&self.failed, &self.good].into_iter().flatten().flat_map(|e| e.names.iter().map(String::as_str))
+    }
+
+    fn take(&mut self, entry: Entry) {
+        if entry.state == State::Failed {
+            self.failed = Some(entry);
+        } else {
+            *self = Self { good: Some(entry), failed: None };
+        }
+    }
+}
+
+/// The journal of one pipeline's runs in one state folder, which the caller holds the lock of.
+pub struct Journal {
+    path: PathBuf,
+    parts: PathBuf,
+    disk: Disk,
+    file: Appender,
+    histories: BTreeMap<String, History>,
+    lines: usize, // in the file, superseded ones included
+}
+
+/// What opening a journal found to be wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    pub lines: usize, // that are not as they were written
+    pub torn: bool,   // the last line had no end: a run was killed while writing it
+}
+
+impl Journal {
+    /// Opens or begins the journal at `path`; `parts` takes half-written files. Every line that opens is believed,
+    /// every other one is counted in the damage and gone from the file when this returns.
+    pub fn open(path: &Path, parts: &Path, disk: &Disk) -> io::Result<(Self, Damage)> {
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            other => other?,
+        };
+        let (entries, damage) = parse(&bytes);
+        if damage != Damage::default() {
+            // Otherwise the next line would be glued to the torn one.
+            disk.replace(parts, path, lines_of(&entries)?.as_bytes())?;
+        }
+        let mut histories: BTreeMap<String, History> = BTreeMap::new();
+        let lines = entries.len();
+        for entry in entries {
+            histories.entry(entry.document.clone()).or_default().take(entry);
+        }
+        let file = disk.append_to(path)?;
+        let (path, parts, disk) = (path.to_path_buf(), parts.to_path_buf(), disk.clone());
+        Ok((Self { path, parts, disk, file, histories, lines }, damage))
+    }
+
+    /// Adds an entry and returns when it is on the disk.
+    pub fn add(&mut self, entry: Entry) -> io::Result<()> {
+        self.file.append(&line_of(&entry)?)?;
+        self.lines += 1;
+        self.histories.entry(entry.document.clone()).or_default().take(entry);
+        Ok(())
+    }
+
+    pub fn get(&self, document: &str) -> Option<&History> {
+        self.histories.get(document)
+    }
+
+    /// Returns all that is known, by document.
+    pub fn histories(&self) -> &BTreeMap<String, History> {
+        &self.histories
+    }
+
+    /// Writes the journal anew without superseded lines, where they are more than half of it.
+    pub fn compact(&mut self) -> io::Result<()> {
+        let live: Vec<Entry> =
+            self.histories.values().flat_map(|h| [h.good.clone(), h.failed.clone()]).flatten().collect();
+        if self.lines <= live.len() * 2 {
+            return Ok(());
+        }
+        self.disk.replace(&self.parts, &self.path, lines_of(&live)?.as_bytes())?;
+        self.lines = live.len();
+        self.file = self.disk.append_to(&self.path)?;
+        Ok(())
+    }
+}
+
+fn parse(bytes: &[u8]) -> (Vec<Entry>, Damage) {
+    let mut damage = Damage { torn: !bytes.is_empty() && !bytes.ends_with(b"\n"), ..Damage::default() };
+    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(&[][..], |end| &bytes[..end]);
+    let mut entries = Vec::new();
+    if !whole.is_empty() {
+        for line in whole.split(|b| *b == b'\n') {
+            match sealed::open(line).and_then(|body| serde_json::from_str(body).ok()) {
+                Some(entry) => entries.push(entry),
+                None => damage.lines += 1,
+            }
+        }
+    } else if bytes.starts_with(b"\n") {
+        damage.lines += 1;
+    }
+    (entries, damage)
+}
+
+fn line_of(entry: &Entry) -> io::Result<String> {
+    Ok(sealed::seal(&serde_json::to_string(entry)?))
+}
+
+fn lines_of(entries: &[Entry]) -> io::Result<String> {
+    entries.iter().map(|entry| line_of(entry).map(|line| line + "\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(document: &str, state: State) -> Entry {
+        Entry {
+            document: document.into(),
+            sha256: "aa".into(),
+            key: "k".into(),
+            pipeline: "h".into(),
+            run: "r".into(),
+            state,
+            failure: None,
+            partial: Vec::new(),
+            notes: Vec::new(),
+            coverage: None,
+            names: vec![format!("out/{document}.md")],
+            pages: Vec::new(),
+            rows: vec![Rows { path: "t".into(), rows: vec![Row { key: None, text: "{\"a\":\"\\n\"}".into() }] }],
+            usage: Usage::default(),
+            seconds: 0.25,
+            attempts: 0,
+            first_failed: None,
+        }
+    }
+
+    fn written(folder: &Path, entries: &[Entry]) -> PathBuf {
+        let path = folder.join("journal.jsonl");
+        let (mut journal, _) = Journal::open(&path, folder, &Disk::default()).unwrap();
+        entries.iter().for_each(|e| journal.add(e.clone()).unwrap());
+        path
+    }
+
+    #[test]
+    fn a_failure_keeps_the_last_good_entry_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path(), &[entry("a", State::Ok), entry("a", State::Failed)]);
+        let (journal, damage) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
+        assert_eq!(damage, Damage::default());
+        let history = journal.get("a").unwrap();
+        assert_eq!(history.last().unwrap().state, State::Failed);
+        assert_eq!(history.good.as_ref().unwrap().state, State::Ok);
+    }
+
+    #[test]
+    fn a_journal_cut_anywhere_keeps_its_whole_lines_and_can_be_added_to() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path(), &[entry("a", State::Ok), entry("b", State::Ok)]);
+        let whole = std::fs::read(&path).unwrap();
+        for cut in 0..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let (mut journal, damage) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
+            let lines = whole[..cut].iter().filter(|b| **b == b'\n').count();
+            assert_eq!((journal.histories().len(), damage.lines), (lines, 0), "cut at {cut}");
+            journal.add(entry("c", State::Ok)).unwrap();
+            let (journal, damage) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
+            assert_eq!((journal.histories().len(), damage), (lines + 1, Damage::default()), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_bent_bit_or_garbage_is_never_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = written(folder.path(), &[entry("a", State::Ok), entry("b", State::Ok)]);
+        let whole = std::fs::read(&path).unwrap();
+        for at in (0..whole.len()).step_by(7) {
+            let mut bent = whole.clone();
+            bent[at] ^= 1 << (at % 8);
+            std::fs::write(&path, &bent).unwrap();
+            let (journal, damage) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
+            assert!(journal.histories().len() < 2 && (damage.lines > 0 || damage.torn), "byte {at}");
+        }
+        std::fs::write(&path, [&whole[..], b"\0\0garbage\n\n"].concat()).unwrap();
+        let (journal, damage) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
+        assert_eq!((journal.histories().len(), damage.lines), (2, 2));
+    }
+
+    #[test]
+    fn compacting_keeps_what_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (mut journal, _) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
+        (0..5).for_each(|_| journal.add(entry("a", State::Ok)).unwrap());
+        journal.compact().unwrap();
+        journal.add(entry("b", State::Ok)).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+        let (journal, damage) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
+        assert_eq!((journal.histories().len(), damage), (2, Damage::default()));
+    }
+}

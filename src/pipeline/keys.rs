@@ -1,0 +1,122 @@
+//! When a document need not be done again: a hash of its bytes and of everything that decides what becomes of them.
+//! Reformatting the file changes nothing; threads, timeouts and places of folders are left out.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::cache::ENGINE_RESULT_VERSION;
+use super::model::ModelIdentity;
+use super::names::RunNames;
+use super::plan::{OnError, OutputContent, OutputPlan, Plan, SourcePlan, StepPlan};
+
+/// Part of every key: goes up whenever a step or a reader may make something else of the same document and options.
+pub const STEPS_RESULT_VERSION: u32 = 1;
+
+/// Returns the hash of a plan's steps and outputs, with the parameters and names of the run that they mention.
+///
+/// Outputs may mention the run (`rows-{{ run.date }}.jsonl`) without every document being done again each day; a step
+/// that mentions the run's date or id is done again when it changes.
+pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames) -> String {
+    let steps: Vec<Value> = plan.steps.iter().map(step_value).collect();
+    let outputs: Vec<Value> = plan.outputs.iter().map(output_value).collect();
+    let mentions = format!("{}{}", json!(steps), json!(outputs));
+    let run_used: Vec<&str> = [("run.date", &run.date), ("run.started", &run.started), ("run.id", &run.id)]
+        .into_iter()
+        .filter(|(name, _)| json!(steps).to_string().contains(name))
+        .map(|(_, value)| value.as_str())
+        .collect();
+    let whole = json!({
+        "engine": ENGINE_RESULT_VERSION,
+        "version": STEPS_RESULT_VERSION,
+        "name": plan.name,
+        "steps": steps,
+        "outputs": outputs,
+        "params": mentioned(&plan.params, &mentions),
+        "run": run_used,
+        "model": model.map(|m| json!([m.name, m.digest, m.fallback])),
+        "defaults": plan.model.defaults,
+    });
+    blake3::hash(whole.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// Returns the key under which the journal knows a document that has been done.
+pub fn document_key(pipeline_hash: &str, source: &SourcePlan, sha256: &str) -> String {
+    let whole = json!([pipeline_hash, source.name, source.read, sha256]);
+    blake3::hash(whole.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// Returns the SHA-256 of a file's bytes as lower-case hex. File times are never looked at: clocks lie.
+pub fn file_sha256(path: &Path) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn step_value(step: &StepPlan) -> Value {
+    let on_error = match step.on_error {
+        OnError::Stop => "stop",
+        OnError::Quarantine => "quarantine",
+        OnError::Skip => "skip",
+    };
+    json!([step.id, step.kind.name, step.when, on_error, step.resolved])
+}
+
+fn output_value(output: &OutputPlan) -> Value {
+    let content = match &output.content {
+        OutputContent::Text(expression) => json!(expression),
+        OutputContent::Records { fields, key, explode } => json!([fields, key, explode]),
+    };
+    json!([output.name, output.path, format!("{:?}", output.format), output.only, content])
+}
+
+/// Returns the parameters that `text` mentions as `params.name`; all of them where `params` stands by itself.
+fn mentioned(params: &Value, text: &str) -> Value {
+    let Some(all) = params.as_object() else { return params.clone() };
+    let mut used = serde_json::Map::new();
+    for (at, word) in text.match_indices("params") {
+        let name: String = match text[at + word.len()..].strip_prefix('.') {
+            Some(rest) => rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect(),
+            None => return params.clone(),
+        };
+        match all.get(&name) {
+            Some(value) => used.insert(name, value.clone()),
+            None => return params.clone(),
+        };
+    }
+    used.sort_keys(); // the order of mention does not matter
+    Value::Object(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_parameters_that_are_mentioned_count() {
+        let params = json!({ "in": "*.vtt", "words": 200, "out": "o" });
+        assert_eq!(mentioned(&params, "{{ params.words }} {{params.out}}/x"), json!({ "out": "o", "words": 200 }));
+        assert_eq!(mentioned(&params, "nothing"), json!({}));
+        assert_eq!(mentioned(&params, "params | json"), params);
+        assert_eq!(mentioned(&params, "params['in']"), params);
+    }
+
+    #[test]
+    fn the_hash_of_a_file_is_that_of_its_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "abc").unwrap();
+        let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(file_sha256(&path).unwrap(), known);
+    }
+}

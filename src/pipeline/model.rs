@@ -1,0 +1,96 @@
+//! Where a run gets its model from: who it is, told at once, and the model itself, loaded only when a document needs it.
+
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::events::{Event, ModelEvent, Observer};
+use super::panics;
+use crate::inference::engine::Generator;
+
+/// Gives a run its model.
+pub trait ModelSource: Sync {
+    /// Returns which model it will be. Cheap: reads no weights. Called once per run, before anything is compared.
+    fn identity(&self) -> Result<ModelIdentity, ModelError>;
+
+    /// Loads the model. Called at most once per run, and only when a document comes to a step that needs it.
+    fn open(&self) -> Result<Arc<dyn Generator>, ModelError>;
+}
+
+/// Which model answers: what keys are made of and what stands in every record's provenance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelIdentity {
+    pub name: String,
+    pub digest: String, // that of `ModelCard::digest`
+    /// Set where another model was asked for first: which, and why it could not be had. One line.
+    pub fallback: Option<String>,
+}
+
+/// A model that is missing, damaged or not the one it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ModelError {
+    pub message: String,
+    pub hints: Vec<String>,
+}
+
+impl ModelError {
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hints: Vec::new() }
+    }
+}
+
+type Wrap<'a> = dyn Fn(Arc<dyn Generator>) -> Arc<dyn Generator + 'a> + Sync + 'a;
+
+/// A model that is loaded by the first document that asks for it; the others wait.
+pub(super) struct LazyModel<'a> {
+    source: &'a dyn ModelSource,
+    identity: Option<&'a ModelIdentity>,
+    observer: &'a dyn Observer,
+    wrap: Box<Wrap<'a>>,
+    opened: OnceLock<Result<Arc<dyn Generator + 'a>, ModelError>>,
+    load_seconds: Mutex<f64>,
+}
+
+impl<'a> LazyModel<'a> {
+    /// `wrap` is put around the model when it has been loaded.
+    pub fn new(
+        source: &'a dyn ModelSource,
+        identity: Option<&'a ModelIdentity>,
+        observer: &'a dyn Observer,
+        wrap: impl Fn(Arc<dyn Generator>) -> Arc<dyn Generator + 'a> + Sync + 'a,
+    ) -> Self {
+        let (opened, load_seconds) = (OnceLock::new(), Mutex::new(0.0));
+        Self { source, identity, observer, wrap: Box::new(wrap), opened, load_seconds }
+    }
+
+    pub fn get(&self) -> Result<&(dyn Generator + 'a), ModelError> {
+        self.opened.get_or_init(|| self.load()).as_ref().map(AsRef::as_ref).map_err(Clone::clone)
+    }
+
+    /// Returns 0 where no document needed the model.
+    pub fn load_seconds(&self) -> f64 {
+        *self.load_seconds.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn load(&self) -> Result<Arc<dyn Generator + 'a>, ModelError> {
+        let name = self.identity.map_or("the model", |i| i.name.as_str());
+        self.observer.on(&Event::Model(ModelEvent::Loading { name }));
+        let start = Instant::now();
+        let model = panics::caught(|| self.source.open())
+            .map_err(|panic| ModelError::new(format!("loading {name} failed, a bug: {panic}")))??;
+        if let Some(promised) = self.identity.filter(|i| i.digest != model.card().digest) {
+            // Every key of this run was made with the promised digest.
+            return Err(ModelError::new(format!(
+                "{name} is not the model it was said to be: its digest is {}, not {}",
+                model.card().digest,
+                promised.digest
+            )));
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        *self.load_seconds.lock().unwrap_or_else(|e| e.into_inner()) = seconds;
+        self.observer.on(&Event::Model(ModelEvent::Loaded { name, seconds }));
+        Ok((self.wrap)(model))
+    }
+}

@@ -1,0 +1,316 @@
+//! Runs a checked plan over its documents. Read [`run`] first, then `worker` for what happens to one document.
+//!
+//! Documents go document-major: a bounded number are in flight, each on a plain thread that walks its steps. The
+//! journal says what is done; a run that was killed at any moment is gone on with by running again. Prints nothing.
+
+mod commit;
+mod progress;
+mod standing;
+mod walk;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use super::cache::{CACHE_BYTES_MAX, CachedGenerator, CallCache, Meter};
+use super::disk::{Disk, is_exhausted};
+use super::evaluate::Evaluator;
+use super::events::{Event, Observer};
+use super::inputs::{self, Input, ListError};
+use super::journal::{History, Journal};
+use super::keys;
+use super::model::{LazyModel, ModelError, ModelIdentity, ModelSource};
+use super::names::{RunNames, document_value};
+use super::places::{PlaceError, Places};
+use super::plan::Plan;
+use super::report::{Counts, DocumentReport, OutputReport, REPORT_SCHEMA_VERSION, RunReport, Seconds};
+use super::shown::{from_shown, shown};
+use super::sink::QUARRY_VERSION;
+use crate::corpus::document::Document;
+use crate::inference::engine::CancelToken;
+use crate::steps::StepError;
+
+use commit::Ledger;
+use worker::Crew;
+
+/// Reads a file into a document: the reader of `corpus`, or one of a test's own.
+pub trait DocumentReader: Sync {
+    /// Reads the file's bytes once. `options` is the source's `read` mapping.
+    fn read(&self, path: &Path, options: &Value) -> Result<Document, StepError>;
+
+    /// Returns what templates see as `doc`. Must be an object.
+    fn names(&self, document: &Document, shown: &str) -> Value {
+        document_value(document, shown)
+    }
+}
+
+/// Everything a run needs from outside.
+pub struct RunEnvironment<'a> {
+    pub model: &'a dyn ModelSource,
+    pub reader: &'a dyn DocumentReader,
+    pub evaluator: &'a Evaluator,
+    pub observer: &'a dyn Observer,
+    /// Ends the run early when cancelled; the run also cancels it itself when it aborts.
+    pub cancel: CancelToken,
+    pub disk: Disk,
+    /// `None`: beside the outputs.
+    pub state_folder: Option<PathBuf>,
+    pub cache_folder: PathBuf,
+    pub cache_bytes_max: u64,
+    /// The clock is read once, by the caller: every date of the run comes from here.
+    pub started: jiff::Zoned,
+    pub options: RunOptions,
+}
+
+impl<'a> RunEnvironment<'a> {
+    /// Returns an environment with no options, watched by nobody.
+    pub fn new(
+        model: &'a dyn ModelSource,
+        reader: &'a dyn DocumentReader,
+        evaluator: &'a Evaluator,
+        cache_folder: PathBuf,
+        started: jiff::Zoned,
+    ) -> Self {
+        Self {
+            model,
+            reader,
+            evaluator,
+            observer: &super::events::Unwatched,
+            cancel: CancelToken::default(),
+            disk: Disk::default(),
+            state_folder: None,
+            cache_folder,
+            cache_bytes_max: CACHE_BYTES_MAX,
+            started,
+            options: RunOptions::default(),
+        }
+    }
+}
+
+/// What a user may ask of a single run.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Do documents again that are unchanged, or that failed before and are unchanged.
+    pub force: bool,
+    /// Only the first so many of the inputs.
+    pub limit: Option<usize>,
+    /// Only inputs whose path or file name matches one of these globs.
+    pub only: Vec<String>,
+    /// Documents in flight, instead of the plan's number.
+    pub jobs: Option<usize>,
+}
+
+/// Why a run could not be, or could not go on. Facts; what to do about them is the command line's to say.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Nothing was started.
+    #[error(transparent)]
+    Inputs(#[from] ListError),
+    #[error("--only {pattern}: {detail}")]
+    Only { pattern: String, detail: String },
+    /// Nothing was started.
+    #[error("output \"{output}\": {detail}")]
+    Output { output: String, detail: String },
+    /// Nothing was started.
+    #[error("cannot write {path}: {source}")]
+    NotWritable { path: PathBuf, source: io::Error },
+    #[error("another run is working on {0}")]
+    Locked(PathBuf),
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// What was finished is kept; the next run goes on from there.
+    #[error("{path}: {source}")]
+    Resource { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Bug(String),
+}
+
+impl From<PlaceError> for RunError {
+    fn from(error: PlaceError) -> Self {
+        match error {
+            PlaceError::Locked(folder) => Self::Locked(folder),
+            PlaceError::NotWritable { path, source } if is_exhausted(&source) && !is_read_only(&source) => {
+                Self::Resource { path, source }
+            }
+            PlaceError::NotWritable { path, source } => Self::NotWritable { path, source },
+            PlaceError::Path { output, detail } => Self::Output { output, detail },
+        }
+    }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ReadOnlyFilesystem
+}
+
+/// What stays the same during a run.
+struct Job<'a> {
+    plan: &'a Plan,
+    env: &'a RunEnvironment<'a>,
+    places: &'a Places,
+    pipeline_hash: &'a str,
+    run: &'a RunNames,
+    num_inputs: usize, // of this run: what `max_failed` is a share of
+}
+
+impl Job<'_> {
+    fn state_file(&self, name: &str) -> PathBuf {
+        self.places.state.join(name)
+    }
+}
+
+/// Runs a plan. Inputs, folders and the lock come first, then the comparison with the journal, and only when a
+/// document comes to a step that needs it, the model.
+///
+/// Returns a report also where documents failed or the run was cut short: its outcome says so. After an error, what was
+/// finished is on the disk, and the same call goes on from there.
+pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError> {
+    let start = Instant::now();
+    let mut listing = inputs::list(&plan.sources, &plan.folder)?;
+    let needs_model = plan.steps.iter().any(|s| s.kind.needs_model);
+    let model = if needs_model { Some(env.model.identity()?) } else { None };
+    let names = run_names(env, model);
+    let scope = env.evaluator.bind(&json!({ "params": plan.params, "run": names.value() }));
+    let places = Places::open(plan, env.state_folder.as_deref(), &scope, &env.disk)?;
+    let pipeline_hash = keys::pipeline_hash(plan, names.model.as_ref(), &names);
+
+    let state_fault = |source| RunError::Resource { path: places.state.clone(), source };
+    let journal_path = places.state.join("journal.jsonl");
+    let (journal, damage) = Journal::open(&journal_path, &places.parts(), &env.disk).map_err(state_fault)?;
+    let mut notes = Notes { observer: env.observer, lines: Vec::new() };
+    if damage.lines > 0 {
+        let lines = damage.lines;
+        notes.say(format!("{}: {lines} damaged lines; what they told of is done again", journal_path.display()));
+    }
+    listing.leave_out(&written(journal.histories(), &plan.folder));
+    listing.notes.drain(..).for_each(|note| notes.say(note));
+    let selected = select(&listing.inputs, &env.options)?;
+    if selected.len() < listing.inputs.len() {
+        notes.say(format!("{} of {} documents chosen", selected.len(), listing.inputs.len()));
+    }
+
+    let num_inputs = selected.len();
+    let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &names, num_inputs };
+    let (cache, unwritable) = CallCache::open(&env.cache_folder);
+    if let Some(error) = unwritable {
+        notes.say(format!("cannot write the cache in {}: {error}; going on without it", env.cache_folder.display()));
+    }
+    let (cache, meter) = (Arc::new(cache), Arc::new(Meter::default()));
+    let wrap = |inner| -> Arc<dyn crate::inference::engine::Generator + '_> {
+        Arc::new(CachedGenerator::new(inner, cache.clone(), meter.clone(), env.observer))
+    };
+    let lazy = LazyModel::new(env.model, names.model.as_ref(), env.observer, wrap);
+    let ledger = Ledger::open(&job, journal, &listing.inputs)?;
+
+    let (documents, outcome, mut ledger) = Crew::new(&job, &listing.inputs, &selected, ledger, &lazy).work()?;
+    let filled = ledger.finish(&job)?;
+    ledger.notes(&job).into_iter().for_each(|note| notes.say(note));
+    notes.lines.extend(cache.write_error()); // told when it happened
+    let quarantine = ledger.write_quarantine(&job)?;
+    ledger.compact().map_err(state_fault)?;
+    if cache.calls().made > 0
+        && let Err(error) = cache.evict(env.cache_bytes_max)
+    {
+        notes.say(format!("cannot tidy the cache in {}: {error}", env.cache_folder.display()));
+    }
+    let report = RunReport {
+        schema_version: REPORT_SCHEMA_VERSION,
+        pipeline: plan.name.clone(),
+        pipeline_hash: pipeline_hash.clone(),
+        quarry: QUARRY_VERSION,
+        run: names.id.clone(),
+        started: names.started.clone(),
+        outcome,
+        model: names.model.clone(),
+        counts: Counts::of(&documents),
+        outputs: outputs(&job, &ledger, &filled),
+        documents,
+        notes: notes.lines,
+        calls: cache.calls(),
+        tokens: meter.usage(),
+        seconds: Seconds {
+            total: start.elapsed().as_secs_f64(),
+            model_load: lazy.load_seconds(),
+            model_calls: meter.seconds(),
+        },
+        state_folder: places.state.display().to_string(),
+        quarantine,
+    };
+    let manifest = format!("{:#}\n", report.manifest());
+    let written = env.disk.replace(&places.parts(), &job.state_file("run.json"), manifest.as_bytes());
+    written.map_err(state_fault)?;
+    env.observer.on(&Event::Finished(&report));
+    Ok(report)
+}
+
+/// Lines for the report, told as they come.
+struct Notes<'a> {
+    observer: &'a dyn Observer,
+    lines: Vec<String>,
+}
+
+impl Notes<'_> {
+    fn say(&mut self, line: String) {
+        self.observer.on(&Event::Note(&line));
+        self.lines.push(line);
+    }
+}
+
+fn run_names(env: &RunEnvironment<'_>, model: Option<ModelIdentity>) -> RunNames {
+    let started = &env.started;
+    RunNames {
+        id: started.timestamp().strftime("%Y%m%dT%H%M%S%.3fZ").to_string(),
+        date: started.date().to_string(),
+        started: started.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        model,
+    }
+}
+
+/// Returns every file that the journal says this pipeline has written.
+fn written(histories: &BTreeMap<String, History>, folder: &Path) -> HashSet<PathBuf> {
+    let entries = || histories.values().filter_map(|h| h.good.as_ref());
+    let pages = entries().flat_map(|e| &e.pages).map(|p| p.path.as_str());
+    let tables = entries().flat_map(|e| &e.rows).map(|r| r.path.as_str());
+    pages.chain(tables).map(|path| from_shown(path, folder)).collect()
+}
+
+/// Returns the indices of the inputs that a run is to look at.
+fn select(inputs: &[Input], options: &RunOptions) -> Result<Vec<usize>, RunError> {
+    let wrong = |pattern: &str, detail: String| RunError::Only { pattern: pattern.to_owned(), detail };
+    let globs: Vec<_> =
+        options.only.iter().map(|p| inputs::matcher(p).map_err(|e| wrong(p, e))).collect::<Result<_, _>>()?;
+    let matches = |input: &Input| {
+        let name = input.path.file_name().unwrap_or_default();
+        globs.is_empty() || globs.iter().any(|g| g.is_match(&input.document) || g.is_match(name))
+    };
+    let selected: Vec<usize> = (0..inputs.len()).filter(|i| matches(&inputs[*i])).collect();
+    if selected.is_empty() && !globs.is_empty() {
+        let detail = format!("matches none of the {} documents", inputs.len());
+        return Err(wrong(&options.only.join(" --only "), detail));
+    }
+    Ok(selected.into_iter().take(options.limit.unwrap_or(usize::MAX)).collect())
+}
+
+fn outputs(job: &Job<'_>, ledger: &Ledger, filled: &[Option<super::sink::Filled>]) -> Vec<OutputReport> {
+    let plan = job.plan;
+    let report = |(index, output): (usize, &super::plan::OutputPlan)| {
+        let target = &job.places.targets[index];
+        let (path, written) = match (&target.kind, &filled[index]) {
+            (super::places::TargetKind::Table { path }, filled) => (path, filled.map_or(0, |f| f.rows)),
+            (super::places::TargetKind::Pages { .. }, _) => (&target.root, ledger.num_pages(&output.name)),
+        };
+        OutputReport { name: output.name.clone(), path: shown(path, &plan.folder), written }
+    };
+    plan.outputs.iter().enumerate().map(report).collect()
+}
+
+fn not_reached(inputs: &[Input], index: usize) -> DocumentReport {
+    DocumentReport::not_reached(inputs[index].document.clone())
+}

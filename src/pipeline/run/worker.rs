@@ -1,0 +1,477 @@
+//! The threads that take documents in order, and what one does with a document: read, name, walk, write, journal.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use super::commit::Ledger;
+use super::progress::Progress;
+use super::standing::{self, Standing};
+use super::walk::{Halt, Walk, Walked};
+use super::{Job, RunError, not_reached};
+use crate::corpus::document::Document;
+use crate::inference::engine::GenerateError;
+use crate::pipeline::disk::is_exhausted;
+use crate::pipeline::events::{DocumentEvent, Event};
+use crate::pipeline::inputs::Input;
+use crate::pipeline::journal::{Entry, Rows};
+use crate::pipeline::keys;
+use crate::pipeline::model::LazyModel;
+use crate::pipeline::names::Names;
+use crate::pipeline::panics;
+use crate::pipeline::places::TargetKind;
+use crate::pipeline::plan::{MaxFailed, OnError};
+use crate::pipeline::report::{DocumentReport, Failure, Outcome, Skip, State};
+use crate::pipeline::shown::shown;
+use crate::pipeline::sink::file_names::{NameRegistry, safe_name};
+use crate::pipeline::sink::{self, Output, PageError, Provenance, QUARRY_VERSION};
+use crate::steps::{Reason, StepError};
+
+/// Templates and schemas recurse; the standard 2 MiB would end the process, not the document.
+const STACK_BYTES: usize = 16 << 20;
+
+/// Everybody who works on a run.
+pub(super) struct Crew<'a, 'm> {
+    job: &'a Job<'a>,
+    inputs: &'a [Input],
+    selected: &'a [usize],
+    standings: Vec<Standing>, // of the selected
+    registry: NameRegistry,   // over all inputs
+    ledger: Mutex<Ledger>,
+    model: &'a LazyModel<'m>,
+    progress: Progress,
+    next: AtomicUsize,
+    stop: AtomicBool,
+    num_failed: AtomicUsize, // in this run
+    outcome: Mutex<Outcome>,
+    fatal: Mutex<Option<RunError>>,
+    reports: Mutex<Vec<Option<DocumentReport>>>, // of the selected
+}
+
+impl<'a, 'm> Crew<'a, 'm> {
+    pub fn new(
+        job: &'a Job<'a>,
+        inputs: &'a [Input],
+        selected: &'a [usize],
+        ledger: Ledger,
+        model: &'a LazyModel<'m>,
+    ) -> Self {
+        let standings = standing::compare(job, inputs, selected, &ledger.journal);
+        let bytes =
+            standings.iter().filter_map(|s| if let Standing::ToDo { bytes, .. } = s { Some(bytes) } else { None });
+        let progress = Progress::new(bytes.clone().count(), bytes.sum());
+        let registry = NameRegistry::new(inputs.len(), ledger.owned_names(job));
+        let mut chosen = selected.iter().peekable();
+        for index in 0..inputs.len() {
+            if chosen.next_if_eq(&&index).is_none() {
+                registry.pass(index);
+            }
+        }
+        Self {
+            job,
+            inputs,
+            selected,
+            standings,
+            registry,
+            ledger: Mutex::new(ledger),
+            model,
+            progress,
+            next: AtomicUsize::new(0),
+            stop: AtomicBool::new(false),
+            num_failed: AtomicUsize::new(0),
+            outcome: Mutex::new(Outcome::Finished),
+            fatal: Mutex::new(None),
+            reports: Mutex::new(selected.iter().map(|_| None).collect()),
+        }
+    }
+
+    /// Works until every document has its end, or the run has.
+    pub fn work(self) -> Result<(Vec<DocumentReport>, Outcome, Ledger), RunError> {
+        let env = self.job.env;
+        let (_, to_do, _) = self.progress.now(0.0);
+        env.observer.on(&Event::Started { inputs: self.selected.len(), to_do });
+        let jobs = env.options.jobs.unwrap_or(self.job.plan.run.in_flight).clamp(1, to_do.max(1));
+        std::thread::scope(|scope| {
+            for number in 1..=jobs {
+                let thread = std::thread::Builder::new().name(format!("document-{number}")).stack_size(STACK_BYTES);
+                if let Err(source) = thread.spawn_scoped(scope, || self.take_documents()) {
+                    if number == 1 {
+                        self.end_with(RunError::Resource { path: PathBuf::from("a thread"), source });
+                    }
+                    break; // fewer at once will do
+                }
+            }
+        });
+        if let Some(error) = self.fatal.into_inner().unwrap_or_else(|e| e.into_inner()) {
+            return Err(error);
+        }
+        let reports = self.reports.into_inner().unwrap_or_else(|e| e.into_inner());
+        let reports: Vec<DocumentReport> = reports
+            .into_iter()
+            .zip(self.selected)
+            .map(|(report, index)| report.unwrap_or_else(|| not_reached(self.inputs, *index)))
+            .collect();
+        let mut outcome = self.outcome.into_inner().unwrap_or_else(|e| e.into_inner());
+        let is_cut_short = reports.iter().any(|r| r.skip == Some(Skip::NotReached));
+        if outcome == Outcome::Finished && is_cut_short {
+            outcome = Outcome::Interrupted;
+        }
+        Ok((reports, outcome, self.ledger.into_inner().unwrap_or_else(|e| e.into_inner())))
+    }
+
+    fn take_documents(&self) {
+        while !self.is_over() {
+            let at = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(&index) = self.selected.get(at) else { return };
+            match panics::caught(|| self.document(index, &self.standings[at])) {
+                Ok(Some(report)) => {
+                    self.reports.lock().unwrap_or_else(|e| e.into_inner())[at] = Some(report);
+                }
+                Ok(None) => {} // the run is over, and this document was not reached
+                Err(panic) => self.end_with(RunError::Bug(format!("{}: {panic}", self.inputs[index].document))),
+            }
+            self.registry.pass(index);
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.load(Ordering::Relaxed) || matches!(self.job.env.cancel.check(), Err(GenerateError::Cancelled))
+    }
+
+    fn end_with(&self, error: RunError) {
+        self.fatal.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
+        self.end();
+    }
+
+    fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.job.env.cancel.cancel();
+    }
+
+    /// Returns the document's report, or `None` where the run ended first.
+    fn document(&self, index: usize, standing: &Standing) -> Option<DocumentReport> {
+        let input = &self.inputs[index];
+        let done = match standing {
+            Standing::Unchanged(entry) => {
+                let mut report = report_of(entry);
+                (report.state, report.skip) = (State::Skipped, Some(Skip::Unchanged { was: entry.state }));
+                return Some(report);
+            }
+            Standing::FailedBefore(entry) => {
+                return Some(DocumentReport { failed_before: true, ..report_of(entry) });
+            }
+            Standing::Unreadable(error) => {
+                let failure = failure_of(error.clone());
+                self.close(self.failed(input, String::new(), String::new(), Walked::default(), failure, None, 0.0))
+            }
+            Standing::ToDo { sha256, bytes } => {
+                let started = Instant::now();
+                self.progress.begin();
+                self.tell(input, DocumentEvent::Started);
+                let done = self.work_on(index, sha256, *bytes, started);
+                self.progress.finish(index, *bytes);
+                done.and_then(|entry| self.close(entry))
+            }
+        };
+        if let Ok(report) = &done {
+            let (state, seconds, usage) = (report.state, report.seconds, report.usage);
+            let why = report.failure.as_ref().map(ToString::to_string).or_else(|| report.partial.first().cloned());
+            self.tell(input, DocumentEvent::Finished { state, seconds, usage, why: why.as_deref() });
+            let (done, to_do, left) = self.progress.now(self.model.load_seconds());
+            self.job.env.observer.on(&Event::Progress { done, to_do, left });
+        }
+        match done {
+            Ok(report) => Some(report),
+            Err(End::NotReached) => None,
+            Err(End::Fatal(error)) => {
+                self.end_with(error);
+                None
+            }
+        }
+    }
+
+    fn tell(&self, input: &Input, event: DocumentEvent<'_>) {
+        self.job.env.observer.on(&Event::Document { document: &input.document, event });
+    }
+
+    /// Reads, names, walks and writes a document. Returns its line for the journal.
+    fn work_on(&self, index: usize, sha256: &str, bytes: u64, started: Instant) -> Result<Entry, End> {
+        let (job, input) = (self.job, &self.inputs[index]);
+        let source = &job.plan.sources[input.source];
+        let seconds = || started.elapsed().as_secs_f64();
+        let read = panics::caught(|| job.env.reader.read(&input.path, &source.read)).unwrap_or_else(|panic| {
+            Err(StepError { reason: Reason::Unreadable, detail: format!("the reader has a bug: {panic}") })
+        });
+        let document = match read {
+            Ok(document) => document,
+            Err(error) => {
+                let key = keys::document_key(job.pipeline_hash, source, sha256);
+                let failure = failure_of(error);
+                return Ok(self.failed(input, sha256.to_owned(), key, Walked::default(), failure, None, seconds()));
+            }
+        };
+        let key = keys::document_key(job.pipeline_hash, source, &document.sha256);
+        let mut walked = Walked { notes: document.warnings.clone(), ..Walked::default() };
+        if document.sha256 != sha256 {
+            walked.notes.push("changed while the run was going on; what was read is what the hash says".into());
+        }
+        let view = job.env.reader.names(&document, &input.document);
+        let mut names = Names::new(&job.plan.params, view, job.run.value());
+        let fail = |walked, failure, paths: Option<&[PathBuf]>| {
+            self.failed(input, document.sha256.clone(), key.clone(), walked, failure, paths, seconds())
+        };
+        let paths = match self.paths(index, &names) {
+            Ok(paths) => paths,
+            Err(Halt::Failed(failure) | Halt::Stop(failure)) => return Ok(fail(walked, failure, None)),
+            Err(Halt::Interrupted | Halt::Model(_)) => return Err(End::NotReached),
+        };
+        match self.walk(index, bytes, &document, &mut names, &mut walked, started) {
+            Ok(()) => {}
+            Err(Halt::Failed(failure)) => return Ok(fail(walked, failure, Some(&paths))),
+            Err(Halt::Stop(failure)) => {
+                let outcome = Outcome::Stopped { document: input.document.clone() };
+                *self.outcome.lock().unwrap_or_else(|e| e.into_inner()) = outcome;
+                return Ok(fail(walked, failure, Some(&paths)));
+            }
+            Err(Halt::Interrupted) => return Err(End::NotReached),
+            Err(Halt::Model(error)) => return Err(End::Fatal(error.into())),
+        }
+        let provenance = Provenance {
+            document: input.document.clone(),
+            sha256: document.sha256.clone(),
+            model: job.run.model.clone(),
+            pipeline: job.plan.name.clone(),
+            pipeline_hash: job.pipeline_hash.to_owned(),
+            quarry: QUARRY_VERSION,
+        };
+        names.set_end(walked.state(), &provenance.line());
+        let mut entry = self.entry(input, document.sha256.clone(), key.clone());
+        entry.names = paths.iter().map(|p| shown(p, &job.plan.folder)).collect();
+        match self.write_outputs(&names, &provenance, &paths, &mut entry, &mut walked) {
+            Ok(()) => {}
+            Err(Wrote::Failed(failure)) => return Ok(fail(walked, failure, Some(&paths))),
+            Err(Wrote::Fatal(error)) => return Err(End::Fatal(error)),
+        }
+        (entry.state, entry.seconds) = (walked.state(), seconds());
+        fill(&mut entry, walked);
+        Ok(entry)
+    }
+
+    /// Returns the file of each page this document may write, in the order of the outputs.
+    fn paths(&self, index: usize, names: &Names) -> Result<Vec<PathBuf>, Halt> {
+        let (job, input) = (self.job, &self.inputs[index]);
+        let scope = job.env.evaluator.bind(names.value());
+        let mut wanted = Vec::new();
+        for (output, target) in job.plan.outputs.iter().zip(&job.places.targets) {
+            let TargetKind::Pages { names } = &target.kind else { continue };
+            let mut path = target.root.clone();
+            for template in names {
+                let name = scope.render(template).map_err(|e| {
+                    let detail = format!("output {}: path: {e}", output.name);
+                    Halt::Failed(Failure { step: None, reason: Reason::TemplateFailed, detail })
+                })?;
+                // What the author wrote in full is theirs; what a document says is not to be trusted.
+                path.push(if template.contains('{') { safe_name(&name) } else { name });
+            }
+            wanted.push(path);
+        }
+        self.registry.settle(index, &input.document, &wanted, &|| self.is_over()).ok_or(Halt::Interrupted)
+    }
+
+    fn walk(
+        &self,
+        index: usize,
+        bytes: u64,
+        document: &Document,
+        names: &mut Names,
+        walked: &mut Walked,
+        started: Instant,
+    ) -> Result<(), Halt> {
+        let (job, input) = (self.job, &self.inputs[index]);
+        let num_steps = job.plan.steps.len().max(1) as f64;
+        let steps_done = AtomicUsize::new(0);
+        let tell = |event: DocumentEvent<'_>| {
+            let share = match &event {
+                DocumentEvent::StepDone { .. } => (steps_done.fetch_add(1, Ordering::Relaxed) + 1) as f64,
+                DocumentEvent::PartDone { done, of, .. } => {
+                    steps_done.load(Ordering::Relaxed) as f64 + *done as f64 / (*of).max(1) as f64
+                }
+                _ => steps_done.load(Ordering::Relaxed) as f64,
+            };
+            self.progress.part(index, bytes, share / num_steps);
+            self.tell(input, event);
+            let (done, to_do, left) = self.progress.now(self.model.load_seconds());
+            job.env.observer.on(&Event::Progress { done, to_do, left });
+        };
+        let (plan, evaluator, cancel) = (job.plan, job.env.evaluator, &job.env.cancel);
+        Walk { plan, evaluator, model: self.model, cancel, started, tell: &tell }.run(document, names, walked)
+    }
+
+    fn write_outputs(
+        &self,
+        names: &Names,
+        provenance: &Provenance,
+        paths: &[PathBuf],
+        entry: &mut Entry,
+        walked: &mut Walked,
+    ) -> Result<(), Wrote> {
+        let (job, base) = (self.job, &self.job.plan.folder);
+        let mut scope = job.env.evaluator.bind(names.value());
+        let mut paths = paths.iter();
+        let mut pages = Vec::new();
+        for (output, target) in job.plan.outputs.iter().zip(&job.places.targets) {
+            let path = match &target.kind {
+                TargetKind::Pages { .. } => paths.next(),
+                TargetKind::Table { path } => Some(path),
+            };
+            let Some(path) = path else { continue };
+            let failed = |detail: String| {
+                let detail = format!("output {}: {detail}", output.name);
+                Wrote::Failed(Failure { step: None, reason: Reason::TemplateFailed, detail })
+            };
+            match sink::evaluate(output, &mut scope, provenance).map_err(failed)? {
+                Output::Nothing => {}
+                Output::Missing(e) => {
+                    walked.notes.push(format!("output {}: nothing to write, `{e}` is none", output.name));
+                }
+                Output::Rows(rows) => entry.rows.push(Rows { path: shown(path, base), rows }),
+                Output::Page(text) => pages.push((output, target, path, text)),
+            }
+        }
+        // Only when every output could be made: a failed document leaves no half of its outputs behind.
+        for (output, target, path, text) in pages {
+            sink::write_page(path, target, &text, &job.env.disk).map_err(|error| match error {
+                PageError::Io { path, source } if is_exhausted(&source) => {
+                    Wrote::Fatal(RunError::Resource { path, source })
+                }
+                error => {
+                    let detail = format!("output {}: {error}", output.name);
+                    Wrote::Failed(Failure { step: None, reason: Reason::Permission, detail })
+                }
+            })?;
+            entry.pages.push(sink::mark(&output.name, path, base, &text));
+        }
+        Ok(())
+    }
+
+    fn entry(&self, input: &Input, sha256: String, key: String) -> Entry {
+        Entry {
+            document: input.document.clone(),
+            sha256,
+            key,
+            pipeline: self.job.pipeline_hash.to_owned(),
+            run: self.job.run.id.clone(),
+            state: State::Ok,
+            failure: None,
+            partial: Vec::new(),
+            notes: Vec::new(),
+            coverage: None,
+            names: Vec::new(),
+            pages: Vec::new(),
+            rows: Vec::new(),
+            usage: Default::default(),
+            seconds: 0.0,
+            attempts: 0,
+            first_failed: None,
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one line of the journal, put together where it is needed")]
+    fn failed(
+        &self,
+        input: &Input,
+        sha256: String,
+        key: String,
+        walked: Walked,
+        failure: Failure,
+        paths: Option<&[PathBuf]>,
+        seconds: f64,
+    ) -> Entry {
+        let mut entry = self.entry(input, sha256, key);
+        let ledger = self.ledger.lock().unwrap_or_else(|e| e.into_inner());
+        let before = ledger.journal.get(&input.document).and_then(|h| h.failed.as_ref());
+        entry.attempts = before.map_or(0, |b| b.attempts) + 1;
+        entry.first_failed = before.and_then(|b| b.first_failed.clone()).or_else(|| Some(self.job.run.started.clone()));
+        entry.names = match paths {
+            Some(paths) => paths.iter().map(|p| shown(p, &self.job.plan.folder)).collect(),
+            None => before.map(|b| b.names.clone()).unwrap_or_default(),
+        };
+        (entry.state, entry.failure, entry.seconds) = (State::Failed, Some(failure), seconds);
+        fill(&mut entry, walked);
+        entry
+    }
+
+    /// Puts a document's end into the journal, and ends the run where that was one failure too many.
+    fn close(&self, mut entry: Entry) -> Result<DocumentReport, End> {
+        let job = self.job;
+        {
+            let mut ledger = self.ledger.lock().unwrap_or_else(|e| e.into_inner());
+            let good = ledger.journal.get(&entry.document).and_then(|h| h.good.as_ref());
+            if let Some(good) = good.filter(|g| !g.pages.is_empty() || !g.rows.is_empty()) {
+                if entry.state == State::Failed {
+                    entry.notes.push("its outputs of an earlier run are kept".into());
+                } else {
+                    let is_left = |page: &str| !entry.pages.iter().any(|p| p.path == page);
+                    let left: Vec<_> = good.pages.iter().map(|p| p.path.clone()).filter(|p| is_left(p)).collect();
+                    entry.notes.extend(left.into_iter().map(|p| format!("its earlier page {p} is kept as it was")));
+                }
+            }
+            ledger.add(job, entry.clone()).map_err(End::Fatal)?;
+        }
+        if entry.state == State::Failed {
+            let failed = self.num_failed.fetch_add(1, Ordering::Relaxed) + 1;
+            let allowed = match job.plan.run.max_failed {
+                MaxFailed::Count(count) => count,
+                MaxFailed::Share(share) => (share * job.num_inputs as f64).floor() as usize,
+            };
+            let mut outcome = self.outcome.lock().unwrap_or_else(|e| e.into_inner());
+            let in_no_step = entry.failure.as_ref().is_some_and(|f| f.step.is_none());
+            if *outcome == Outcome::Finished && in_no_step && job.plan.run.on_error == OnError::Stop {
+                *outcome = Outcome::Stopped { document: entry.document.clone() };
+            }
+            if *outcome == Outcome::Finished && failed > allowed {
+                *outcome = Outcome::TooManyFailed { failed, allowed };
+            }
+            if *outcome != Outcome::Finished {
+                self.end();
+            }
+        }
+        Ok(report_of(&entry))
+    }
+}
+
+/// Why a document has no end in this run.
+enum End {
+    NotReached,
+    Fatal(RunError),
+}
+
+/// Why outputs could not be written.
+enum Wrote {
+    Failed(Failure),
+    Fatal(RunError),
+}
+
+fn failure_of(error: StepError) -> Failure {
+    Failure { step: None, reason: error.reason, detail: error.detail.replace('\n', " ") }
+}
+
+fn fill(entry: &mut Entry, walked: Walked) {
+    (entry.partial, entry.notes) = (walked.partial, walked.notes);
+    (entry.coverage, entry.usage) = (walked.coverage, walked.usage);
+}
+
+fn report_of(entry: &Entry) -> DocumentReport {
+    DocumentReport {
+        sha256: (!entry.sha256.is_empty()).then(|| entry.sha256.clone()),
+        failure: entry.failure.clone(),
+        partial: entry.partial.clone(),
+        notes: entry.notes.clone(),
+        coverage: entry.coverage.clone(),
+        usage: entry.usage,
+        seconds: entry.seconds,
+        outputs: entry.pages.iter().map(|p| p.path.clone()).collect(),
+        ..DocumentReport::new(entry.document.clone(), entry.state)
+    }
+}

@@ -1,0 +1,105 @@
+//! Writes what comes out: pages, one file per document, and tables, one file for all. Read [`Output`] first.
+//!
+//! A page is on the disk before the journal says so; a row is in the journal before it is in its table. So whatever
+//! the journal claims is there, or can be built from it. Knows no model and no step.
+
+pub mod file_names;
+mod pages;
+mod provenance;
+mod tables;
+
+pub use pages::{PageError, is_intact, mark, write_page};
+pub use provenance::{Provenance, QUARRY_VERSION};
+pub use tables::{Filled, Table, TableError};
+
+use serde_json::Value;
+
+use super::evaluate::Scope;
+use super::journal::Row;
+use super::plan::{OutputContent, OutputFormat, OutputPlan};
+
+/// What one document gives to one output.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// `only` does not hold for this document.
+    Nothing,
+    /// The content is none, with the expression that said so: the step that makes it was left out.
+    Missing(String),
+    Page(String),
+    Rows(Vec<Row>),
+}
+
+/// Evaluates an output over the names of a document. The error is one line, without the output's name.
+pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance) -> Result<Output, String> {
+    if let Some(only) = &output.only
+        && !scope.holds(only)?
+    {
+        return Ok(Output::Nothing);
+    }
+    match &output.content {
+        OutputContent::Text(expression) => {
+            let text = match scope.evaluate(expression)? {
+                Value::Null => return Ok(Output::Missing(expression.clone())),
+                value => text_of(expression, value)?,
+            };
+            Ok(Output::Page(pages::with_provenance(text, output.format, provenance)))
+        }
+        OutputContent::Records { fields, key, explode } => {
+            let items = match explode {
+                None => None,
+                Some(expression) => match scope.evaluate(expression)? {
+                    Value::Null => Some(Vec::new()),
+                    Value::Array(items) => Some(items),
+                    other => return Err(format!("`{expression}` gives {}, not a list", kind_of(&other))),
+                },
+            };
+            let row = |scope: &Scope| -> Result<Row, String> {
+                let values = fields.iter().map(|(name, e)| Ok((name.as_str(), scope.evaluate(e)?)));
+                let values = values.collect::<Result<Vec<_>, String>>()?;
+                let key = key.as_ref().map(|k| scope.evaluate(k).map(|v| v.to_string())).transpose()?;
+                Ok(Row { key, text: tables::row_text(output.format, values, provenance)? })
+            };
+            let Some(items) = items else { return Ok(Output::Rows(vec![row(scope)?])) };
+            let mut rows = Vec::with_capacity(items.len());
+            for item in &items {
+                scope.set("item", item);
+                rows.push(row(scope)?);
+            }
+            Ok(Output::Rows(rows))
+        }
+    }
+}
+
+/// Returns the columns' names of a table that has a line for them.
+pub fn header(output: &OutputPlan) -> Option<String> {
+    match &output.content {
+        OutputContent::Records { fields, .. } if output.format == OutputFormat::Csv => {
+            tables::header_text(fields.iter().map(|(name, _)| name.as_str())).ok()
+        }
+        _ => None,
+    }
+}
+
+/// A page is text: a step that gives an object with a `text`, as `summarize` does, stands for that text.
+fn text_of(expression: &str, value: Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
+        Value::Object(map) => match map.get("text") {
+            Some(Value::String(text)) => Ok(text.clone()),
+            _ => Err(format!("`{expression}` gives an object without `text`, not a page")),
+        },
+        other => Err(format!("`{expression}` gives {}, not a page", kind_of(&other))),
+    }
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "none",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}

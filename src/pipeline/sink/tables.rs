@@ -1,0 +1,373 @@
+//! One file for all documents: JSONL or CSV, a row per document or per item, in the order of the inputs.
+//!
+//! A table is always written whole, from the journal, so it can be lost, torn or edited and comes back. Policy: a
+//! document that fails keeps the row of its last success, which names the bytes it was made from; rows of documents
+//! that are gone are kept behind the others; so are rows that no journal knows. Each is said.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::provenance::Provenance;
+use crate::pipeline::disk::Disk;
+use crate::pipeline::journal::{History, Row};
+use crate::pipeline::plan::OutputFormat;
+
+/// One table during a run.
+pub struct Table {
+    path: PathBuf,
+    shown: String,
+    header: Option<String>,
+    /// Rows found in the file that the journal does not know, by the document they name.
+    adopted: BTreeMap<String, Vec<String>>,
+    /// Rows found in the file that name no document we know of.
+    foreign: Vec<String>,
+    written: Option<blake3::Hash>, // of the file as it is
+}
+
+/// What a table holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Filled {
+    pub rows: usize,
+    pub of_gone: usize,  // rows of documents that are no longer inputs
+    pub replaced: usize, // rows left out because a later one has the same key
+    pub foreign: usize,  // rows no journal knows
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: {source}")]
+pub struct TableError {
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl Table {
+    /// Opens the table at `path` and sorts out rows that are in the file but not in the journal.
+    pub fn open(
+        path: &Path,
+        shown: String,
+        format: OutputFormat,
+        header: Option<String>,
+        histories: &BTreeMap<String, History>,
+        is_input: &dyn Fn(&str) -> bool,
+    ) -> Result<Self, TableError> {
+        let fault = |source| TableError { path: path.to_path_buf(), source };
+        let bytes = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            other => Some(other.map_err(fault)?),
+        };
+        let mut table = Self {
+            path: path.to_path_buf(),
+            shown,
+            header,
+            adopted: BTreeMap::new(),
+            foreign: Vec::new(),
+            written: bytes.as_deref().map(blake3::hash),
+        };
+        let journaled = histories.values().flat_map(|h| table.rows_of(h)).map(|r| r.text.as_str());
+        let mut known: HashMap<&str, usize> = HashMap::new();
+        journaled.for_each(|text| *known.entry(text).or_default() += 1);
+        let mut unknown = Vec::new();
+        for row in rows_in(bytes.as_deref().unwrap_or_default(), format).map_err(fault)? {
+            match known.get_mut(row.as_str()) {
+                Some(count) if *count > 0 => *count -= 1,
+                _ if Some(&row) == table.header.as_ref() => {}
+                _ => unknown.push(row),
+            }
+        }
+        for row in unknown {
+            match document_of(&row, format) {
+                Some(document) if is_input(&document) || histories.contains_key(&document) => {
+                    table.adopted.entry(document).or_default().push(row);
+                }
+                _ => table.foreign.push(row),
+            }
+        }
+        Ok(table)
+    }
+
+    fn rows_of<'h>(&self, history: &'h History) -> &'h [Row] {
+        let good = history.good.as_ref();
+        let rows = good.and_then(|e| e.rows.iter().find(|r| r.path == self.shown));
+        rows.map_or(&[], |r| r.rows.as_slice())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the path as shown, by which the journal knows the table.
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Writes the table as the journal has it, if the file is not already so. `order` are the inputs.
+    pub fn write(
+        &mut self,
+        order: &[&str],
+        histories: &BTreeMap<String, History>,
+        parts: &Path,
+        disk: &Disk,
+    ) -> Result<Filled, TableError> {
+        let (text, filled) = self.text(order, histories);
+        let hash = blake3::hash(text.as_bytes());
+        if self.written != Some(hash) {
+            let replaced = disk.replace(parts, &self.path, text.as_bytes());
+            replaced.map_err(|source| TableError { path: self.path.clone(), source })?;
+            self.written = Some(hash);
+        }
+        Ok(filled)
+    }
+
+    fn text(&self, order: &[&str], histories: &BTreeMap<String, History>) -> (String, Filled) {
+        let mut filled = Filled { foreign: self.foreign.len(), ..Filled::default() };
+        let mut rows: Vec<(Option<&str>, &str)> = Vec::new(); // (key, text)
+        let inputs: std::collections::HashSet<&str> = order.iter().copied().collect();
+        for document in order {
+            self.collect(document, histories.get(*document), &mut rows);
+        }
+        let num_live = rows.len();
+        let gone = histories.keys().chain(self.adopted.keys()).map(String::as_str).filter(|d| !inputs.contains(d));
+        for document in gone.collect::<std::collections::BTreeSet<_>>() {
+            self.collect(document, histories.get(document), &mut rows);
+        }
+        // The last of the living keeps a key; a row of a document that is gone gives way to any of them.
+        let mut keeper: HashMap<&str, usize> = HashMap::new();
+        for (at, (key, _)) in rows.iter().enumerate() {
+            if let Some(key) = key {
+                let is_kept = |by: &usize| at >= num_live && *by < num_live;
+                if !keeper.get(key).is_some_and(is_kept) {
+                    keeper.insert(key, at);
+                }
+            }
+        }
+        let mut text = self.header.iter().map(|h| format!("{h}\n")).collect::<String>();
+        for (at, (key, row)) in rows.iter().enumerate() {
+            if key.is_some_and(|k| keeper.get(k) != Some(&at)) {
+                filled.replaced += 1;
+                continue;
+            }
+            filled.rows += 1;
+            filled.of_gone += usize::from(at >= num_live);
+            text.push_str(row);
+            text.push('\n');
+        }
+        for row in &self.foreign {
+            filled.rows += 1;
+            text.push_str(row);
+            text.push('\n');
+        }
+        (text, filled)
+    }
+
+    fn collect<'a>(&'a self, document: &str, history: Option<&'a History>, rows: &mut Vec<(Option<&'a str>, &'a str)>) {
+        match history.filter(|h| h.good.is_some()) {
+            Some(history) => rows.extend(self.rows_of(history).iter().map(|r| (r.key.as_deref(), r.text.as_str()))),
+            None => rows.extend(self.adopted.get(document).into_iter().flatten().map(|text| (None, text.as_str()))),
+        }
+    }
+}
+
+/// Returns a row as it stands in a file, without its line end.
+pub(super) fn row_text(
+    format: OutputFormat,
+    values: Vec<(&str, Value)>,
+    provenance: &Provenance,
+) -> Result<String, String> {
+    if format == OutputFormat::Csv {
+        let cells = values.iter().map(|(_, value)| cell(value)).chain([provenance.line()]);
+        return csv_line(cells.map(|text| guarded(&text)));
+    }
+    let mut object: Map<String, Value> = values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let name = if object.contains_key("provenance") { "_provenance" } else { "provenance" };
+    object.insert(name.into(), provenance.value());
+    serde_json::to_string(&object).map_err(|e| e.to_string())
+}
+
+pub(super) fn header_text<'n>(names: impl Iterator<Item = &'n str>) -> Result<String, String> {
+    csv_line(names.chain(["provenance"]).map(guarded))
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) if items.iter().all(|i| !i.is_array() && !i.is_object()) => {
+            items.iter().map(cell).collect::<Vec<_>>().join("; ")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A spreadsheet runs a cell that begins like a formula; an apostrophe before it makes it text. Numbers stay numbers.
+fn guarded(text: &str) -> String {
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
+    if is_formula { format!("'{text}") } else { text.to_owned() }
+}
+
+fn csv_line(cells: impl Iterator<Item = String>) -> Result<String, String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    writer.write_record(cells.map(|c| c.replace('\0', "\u{fffd}"))).map_err(|e| e.to_string())?;
+    let bytes = writer.into_inner().map_err(|e| e.to_string())?;
+    let text = String::from_utf8(bytes).map_err(|e| e.to_string())?;
+    Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
+}
+
+/// Splits a file into its rows, each as [`row_text`] writes it.
+fn rows_in(bytes: &[u8], format: OutputFormat) -> io::Result<Vec<String>> {
+    let text = String::from_utf8_lossy(bytes);
+    if format != OutputFormat::Csv {
+        return Ok(text.split('\n').filter(|l| !l.trim().is_empty()).map(str::to_owned).collect());
+    }
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
+    let lines = reader
+        .records()
+        .map(|r| csv_line(r.map_err(io::Error::other)?.iter().map(str::to_owned)).map_err(io::Error::other));
+    lines.collect()
+}
+
+/// Returns the document that a row's provenance names.
+fn document_of(row: &str, format: OutputFormat) -> Option<String> {
+    if format == OutputFormat::Csv {
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_bytes());
+        let record = reader.records().next()?.ok()?;
+        return Provenance::document_of(record.iter().next_back()?).map(str::to_owned);
+    }
+    let value: Value = serde_json::from_str(row).ok()?;
+    let provenance = value.get("_provenance").or_else(|| value.get("provenance"))?;
+    provenance.get("document")?.as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inference::engine::Usage;
+    use crate::pipeline::journal::{Entry, Rows};
+    use crate::pipeline::report::State;
+    use serde_json::json;
+
+    fn provenance(document: &str) -> Provenance {
+        Provenance {
+            document: document.into(),
+            sha256: "aa".into(),
+            model: None,
+            pipeline: "p".into(),
+            pipeline_hash: "h".into(),
+            quarry: "0.1.0",
+        }
+    }
+
+    fn row(format: OutputFormat, document: &str, value: Value, key: Option<&str>) -> Row {
+        let text = row_text(format, vec![("a", value)], &provenance(document)).unwrap();
+        Row { key: key.map(str::to_owned), text }
+    }
+
+    fn history(document: &str, rows: Vec<Row>) -> (String, History) {
+        let entry = Entry {
+            document: document.into(),
+            sha256: "aa".into(),
+            key: "k".into(),
+            pipeline: "h".into(),
+            run: "r".into(),
+            state: State::Ok,
+            failure: None,
+            partial: Vec::new(),
+            notes: Vec::new(),
+            coverage: None,
+            names: Vec::new(),
+            pages: Vec::new(),
+            rows: vec![Rows { path: "t".into(), rows }],
+            usage: Usage::default(),
+            seconds: 0.0,
+            attempts: 0,
+            first_failed: None,
+        };
+        (document.into(), History { good: Some(entry), failed: None })
+    }
+
+    fn check_table(
+        format: OutputFormat,
+        before: &str,
+        histories: Vec<(String, History)>,
+        order: &[&str],
+    ) -> (String, Filled) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t");
+        fs::write(&path, before).unwrap();
+        let histories = histories.into_iter().collect();
+        let header = (format == OutputFormat::Csv).then(|| header_text(["a"].into_iter()).unwrap());
+        let is_input = |d: &str| order.contains(&d);
+        let mut table = Table::open(&path, "t".into(), format, header, &histories, &is_input).unwrap();
+        let filled = table.write(order, &histories, folder.path(), &Disk::default()).unwrap();
+        (fs::read_to_string(&path).unwrap(), filled)
+    }
+
+    const J: OutputFormat = OutputFormat::Jsonl;
+
+    #[test]
+    fn rows_stand_in_the_order_of_inputs_with_the_gone_behind() {
+        let make = |d: &str| history(d, vec![row(J, d, json!(d), None)]);
+        let (text, filled) = check_table(J, "", vec![make("a"), make("b"), make("c")], &["c", "a"]);
+        let names: Vec<Value> = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["a"].clone()).collect();
+        assert_eq!(names, [json!("c"), json!("a"), json!("b")]);
+        assert_eq!((filled.rows, filled.of_gone), (3, 1));
+    }
+
+    #[test]
+    fn a_key_is_kept_once_and_the_living_win() {
+        let make = |d: &str, key| history(d, vec![row(J, d, json!(d), Some(key))]);
+        let histories = vec![make("a", "1"), make("b", "1"), make("gone", "1"), make("c", "2")];
+        let (text, filled) = check_table(J, "", histories, &["a", "b", "c"]);
+        assert_eq!(text.lines().count(), 2);
+        assert!(text.lines().next().unwrap().contains("\"a\":\"b\""), "{text}");
+        assert_eq!(filled.replaced, 2);
+    }
+
+    #[test]
+    fn rows_that_no_journal_knows_are_kept_until_their_document_has_a_new_one() {
+        for format in [J, OutputFormat::Csv] {
+            let old = |d: &str| row(format, d, json!("old"), None).text;
+            let stranger = if format == J { "{\"x\":1}" } else { "\"by, hand\",2" };
+            let before = format!("{}\n{}\n{stranger}\n", old("a"), old("b"));
+            let (text, filled) = check_table(
+                format,
+                &before,
+                vec![history("a", vec![row(format, "a", json!("new"), None)])],
+                &["a", "b"],
+            );
+            let rows = text.lines().skip(usize::from(format == OutputFormat::Csv)).collect::<Vec<_>>();
+            assert_eq!(rows, [row(format, "a", json!("new"), None).text, old("b"), stranger.to_owned()]);
+            assert_eq!(filled.foreign, 1);
+        }
+    }
+
+    #[test]
+    fn csv_is_guarded_against_formulas_and_reads_back() {
+        let nasty = ["=1+1", "+x", "-x", "@x", "\tx", "\rx", "a,\"b\"\nc", "-5", "plain"];
+        let rows: Vec<Row> = nasty.iter().map(|n| row(OutputFormat::Csv, "a", json!(n), None)).collect();
+        let (text, _) = check_table(OutputFormat::Csv, "", vec![history("a", rows)], &["a"]);
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        assert_eq!(reader.headers().unwrap(), vec!["a", "provenance"]);
+        let cells: Vec<String> = reader.records().map(|r| r.unwrap()[0].to_owned()).collect();
+        assert_eq!(cells, ["'=1+1", "'+x", "'-x", "'@x", "'\tx", "'\rx", "a,\"b\"\nc", "-5", "plain"]);
+    }
+
+    #[test]
+    fn jsonl_has_one_line_per_record_whatever_is_in_it() {
+        let nasty = json!("a\nb\r\u{0}\u{1b}]0;x\u{7}\u{2028}");
+        let (text, _) = check_table(J, "", vec![history("a", vec![row(J, "a", nasty.clone(), None)])], &["a"]);
+        assert_eq!(text.lines().count(), 1);
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["a"], nasty);
+        assert!(!text.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn cells_read_as_people_write_them() {
+        assert_eq!(cell(&json!(["a", 1, null])), "a; 1; ");
+        assert_eq!(cell(&json!({ "a": [1] })), "{\"a\":[1]}");
+        assert_eq!(cell(&Value::Null), "");
+    }
+}

@@ -1,0 +1,202 @@
+//! The keys of a pipeline file outside its verbs, each defined once: what `check` allows, `explain` tells and the
+//! editor's schema holds.
+
+use super::params;
+use crate::corpus::reader::READ_KEYS;
+use crate::spec::{KeySpec, ValueSpec};
+
+const FOREVER: i64 = i64::MAX;
+
+/// Words of the format that a later version will know.
+const fn later(name: &'static str, help: &'static str) -> KeySpec {
+    KeySpec::optional(name, ValueSpec::Later, help)
+}
+
+/// The top of the file. The sections have tables of their own; what stands here as `Any` is checked with them.
+pub static ROOT: &[KeySpec] = &[
+    KeySpec::required("version", ValueSpec::Any, "The version of the file format: 1."),
+    KeySpec::optional("name", ValueSpec::Text, "What the pipeline is called in reports. By default the file's name."),
+    KeySpec::optional("description", ValueSpec::Text, "One line for whoever meets the file."),
+    later("include", ""),
+    KeySpec::optional("params", ValueSpec::Any, "What a caller may choose with -p, by name."),
+    KeySpec::optional("model", ValueSpec::Object(MODEL), "Which model answers, and how it decodes."),
+    KeySpec::required("sources", ValueSpec::Any, "Which files are read, by name."),
+    later("indexes", ""),
+    KeySpec::optional("schemas", ValueSpec::Any, "The shapes of records that steps can name."),
+    KeySpec::required("steps", ValueSpec::Any, "What is done with each document, in this order."),
+    KeySpec::optional("outputs", ValueSpec::Any, "What is written."),
+    KeySpec::optional("run", ValueSpec::Object(RUN), "What happens to failures, how long and how many at once."),
+    later("eval", ""),
+    later("profiles", ""),
+];
+
+pub static PARAM: &[KeySpec] = &[
+    KeySpec::required("type", ValueSpec::Choice(params::TYPES), "What values it takes."),
+    KeySpec::optional("default", ValueSpec::Any, "The value where the caller gives none."),
+    KeySpec::optional("help", ValueSpec::Text, "One line for the caller."),
+    KeySpec::optional("min", ANY_NUMBER, "The smallest value of an integer or a number."),
+    KeySpec::optional("max", ANY_NUMBER, "The largest value of an integer or a number."),
+    KeySpec::default(
+        "optional",
+        ValueSpec::Boolean,
+        "false",
+        "Whether it may be left without a value: it is then none.",
+    ),
+    KeySpec::default("required", ValueSpec::Boolean, "false", "Whether the caller has to give it; it has no default."),
+    later("env", "give the value with -p, for example -p name=\"$NAME\""),
+    later("secret", ""),
+];
+
+const ANY_NUMBER: ValueSpec = ValueSpec::Number { min: f64::NEG_INFINITY, max: f64::INFINITY };
+
+pub static MODEL: &[KeySpec] = &[
+    KeySpec::default(
+        "use",
+        ValueSpec::OneOf(&[ValueSpec::Setting, ValueSpec::List(&ValueSpec::Setting)]),
+        "granite-3.1-1b-a400m-instruct",
+        "The model, or several in order of preference: a name of the catalogue, a path, or `hf:owner/repo[/file]`. A \
+         later one is used only when an earlier one cannot be had, and that is said in every output.",
+    ),
+    KeySpec::optional(
+        "window",
+        ValueSpec::Integer { min: 256, max: FOREVER },
+        "Tokens, prompt and answer together. By default, and at most, the model's own.",
+    ),
+    KeySpec::default(
+        "temperature",
+        ValueSpec::Number { min: 0.0, max: 2.0 },
+        "0",
+        "0 always takes the likeliest token.",
+    ),
+    KeySpec::default(
+        "top_k",
+        ValueSpec::Integer { min: 0, max: 1_000_000 },
+        "0",
+        "Of the likeliest k tokens; 0 is off.",
+    ),
+    KeySpec::default(
+        "top_p",
+        ValueSpec::Number { min: 0.0, max: 1.0 },
+        "1",
+        "Of the likeliest tokens that hold this share; 1 is off.",
+    ),
+    KeySpec::default(
+        "min_p",
+        ValueSpec::Number { min: 0.0, max: 1.0 },
+        "0",
+        "Of tokens at least this likely beside the likeliest; 0 is off.",
+    ),
+    KeySpec::default(
+        "repetition_penalty",
+        ValueSpec::Number { min: 0.1, max: 10.0 },
+        "1",
+        "Above 1 makes a token less likely that was there lately; 1 is off.",
+    ),
+    KeySpec::default("seed", ValueSpec::Integer { min: 0, max: FOREVER }, "0", "The same seed gives the same text."),
+    KeySpec::default(
+        "threads",
+        ValueSpec::OneOf(&[ValueSpec::Choice(&["all"]), ValueSpec::Integer { min: 1, max: 4096 }]),
+        "all",
+        "Processor cores in use. Never changes what comes out.",
+    ),
+];
+
+pub static SOURCE: &[KeySpec] = &[
+    KeySpec::required("files", PATTERNS, "One glob or several; `**` stands for any folders, `{a,b}` for a choice."),
+    KeySpec::optional("ignore", PATTERNS, "Globs of files that are left out."),
+    KeySpec::default("read", ValueSpec::Any, "{}", "How the files are read."),
+    later("rows", ""),
+    later("on_removed", ""),
+];
+
+/// A glob or a list of them: also the short form of a source.
+pub const PATTERNS: ValueSpec = ValueSpec::OneOf(&[ValueSpec::Setting, ValueSpec::List(&ValueSpec::Setting)]);
+
+/// What every step has beside the keys of its verb.
+pub static STEP: &[KeySpec] = &[
+    KeySpec::required("id", ValueSpec::Text, "The step's name: its value is `steps.<id>`."),
+    KeySpec::required("use", ValueSpec::Text, "The verb."),
+    KeySpec::default(
+        "per",
+        ValueSpec::Choice(&["document", "chunk", "turn", "page", "row", "group", "corpus"]),
+        "document",
+        "What the step is done for, once each.",
+    ),
+    later("over", ""),
+    KeySpec::optional("when", ValueSpec::Expression, "Where it is false the step is left out and its value is none."),
+    KeySpec::optional("on_error", ON_ERROR, "What its failure does to the document. By default, `run.on_error`."),
+];
+
+const ON_ERROR: ValueSpec = ValueSpec::Choice(&["stop", "quarantine", "skip"]);
+
+pub static OUTPUT: &[KeySpec] = &[
+    KeySpec::optional("name", ValueSpec::Text, "What it is called in reports. By default the name of its file."),
+    KeySpec::required(
+        "path",
+        ValueSpec::Template,
+        "Where it is written, a template over `doc`, `params` and `run`, relative to the pipeline's folder.",
+    ),
+    KeySpec::optional("content", ValueSpec::Expression, "The text of one file per document."),
+    KeySpec::optional(
+        "fields",
+        ValueSpec::Map(&ValueSpec::Expression),
+        "The fields of one record per document, or per item of `explode`, all in one file.",
+    ),
+    KeySpec::optional("key", ValueSpec::Expression, "A new record replaces the one that has the same key."),
+    KeySpec::optional("explode", ValueSpec::Expression, "A list: one record for each `item`."),
+    KeySpec::optional("only", ValueSpec::Expression, "Where it is false nothing is written."),
+    KeySpec::optional(
+        "format",
+        ValueSpec::Choice(&["markdown", "text", "jsonl", "csv"]),
+        "By default what the path ends in: .md, .txt, .jsonl or .csv.",
+    ),
+    later("write", "records are always appended whole, after the journal"),
+    later("contract", ""),
+    later("review", ""),
+];
+
+pub static RUN: &[KeySpec] = &[
+    KeySpec::default(
+        "on_error",
+        ON_ERROR,
+        "quarantine",
+        "What a failure does: `quarantine` sets the document aside with its reason and goes on, `skip` leaves the \
+         step's value none and the document partial, `stop` ends the run.",
+    ),
+    KeySpec::default(
+        "max_failed",
+        ValueSpec::ShareOrCount,
+        "100%",
+        "More failed documents than this, as a count or a share of the inputs, abort the run.",
+    ),
+    KeySpec::default("timeout", ValueSpec::Object(TIMEOUT), "{}", "How long things may take."),
+    KeySpec::default(
+        "in_flight",
+        ValueSpec::Integer { min: 1, max: 256 },
+        "4",
+        "Documents worked on at once; the model answers them together. Never changes what comes out.",
+    ),
+    KeySpec::optional("quarantine", ValueSpec::Setting, "A file that lists the failed documents, one JSON line each."),
+    later("retry", ""),
+    later("deadline", ""),
+    later("lock", "a second run on the same outputs ends at once"),
+    later("events", ""),
+    later("nice", ""),
+];
+
+pub static TIMEOUT: &[KeySpec] = &[
+    KeySpec::default("document", ValueSpec::Duration, "1h", "One document, all its steps together."),
+    KeySpec::optional(
+        "step",
+        ValueSpec::Duration,
+        "One step on one document. By default only the document's time counts.",
+    ),
+];
+
+/// How a source is read: the reader's own table.
+pub fn read_keys() -> &'static [KeySpec] {
+    READ_KEYS
+}
+
+/// Verbs that the format knows and this version does not do yet.
+pub const LATER_VERBS: &[&str] = &["answer", "retrieve", "rerank", "filter", "set", "group", "dedupe", "sort", "check"];
