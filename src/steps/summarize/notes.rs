@@ -9,7 +9,7 @@ use crate::inference::engine::{FinishReason, Usage};
 use crate::steps::ask::Question;
 use crate::steps::parts::Part;
 use crate::steps::prompt::texts;
-use crate::steps::text::{content, sentences, words};
+use crate::steps::text::{sentences, words, without_fillers};
 use crate::steps::{Coverage, StepError};
 
 /// The length of a plain English or German sentence, for turning words into sentences and back.
@@ -173,20 +173,19 @@ fn num_sentences(num_words: usize, num_parts: usize, part: &Part) -> usize {
 /// Greetings and questions say little, so that a part made of them alone gives none.
 fn most_telling(work: &Work<'_>, part: &Part) -> Option<Grounded> {
     let document = work.cx.document;
-    let all = content(&part.speech(document));
     let mut best: Option<(f64, Grounded)> = None;
     for piece in &part.pieces {
         let text = &document.text[piece.range.clone()];
         for range in sentences(text) {
             let sentence = crate::steps::text::squeeze(&text[range]);
             let num_words = words(&sentence).len();
-            if !(7..=45).contains(&num_words) || sentence.ends_with('?') {
+            if !(7..=40).contains(&num_words) || sentence.ends_with('?') {
                 continue;
             }
-            let own = content(&sentence);
-            let score = own.intersection(&all).count() as f64 / (num_words as f64).sqrt();
+            let score = work.ground.telling(&sentence);
             if best.as_ref().is_none_or(|(most, _)| score > *most) {
                 let speaker = piece.turn.and_then(|i| document.turns[i].speaker.as_deref());
+                let sentence = without_fillers(&sentence);
                 let text = speaker.map_or_else(|| sentence.clone(), |s| format!("{s}: “{sentence}”"));
                 best = Some((score, Grounded { text, turns: piece.turn.into_iter().collect(), score: 1.0 }));
             }
