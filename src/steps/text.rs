@@ -128,6 +128,25 @@ pub fn clip(text: &str, max: usize) -> String {
     format!("{}…", cut[..at].trim_end_matches([',', ';', ':', ' ']))
 }
 
+/// Takes "So," and "And then" off the beginning, and gives it a capital letter.
+pub fn without_fillers(said: &str) -> String {
+    const FILLERS: &[&str] = &[
+        "so", "and", "but", "then", "well", "okay", "ok", "right", "yes", "yeah", "now", "good", "decided", "agreed",
+        "also", "dann", "und", "aber", "gut", "ja", "okay", "alles", "klar",
+    ];
+    let mut rest = said.trim();
+    while let Some(first) = rest.split_whitespace().next() {
+        let bare = first.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
+        let left = rest[first.len()..].trim_start();
+        if !FILLERS.contains(&bare.as_str()) || left.split_whitespace().count() < 3 {
+            break;
+        }
+        rest = left;
+    }
+    let mut letters = rest.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use crate::corpus::document::Document;
 use crate::steps::prompt::date_phrases;
-use crate::steps::text::{content, sentences, squeeze, words};
+use crate::steps::text::{content, sentences, squeeze, without_fillers, words};
 
 /// "I'll read it" names a kind of work and nothing to do it to; so many words with content do.
 const LEAST_CONTENT: usize = 3;
@@ -417,25 +417,6 @@ fn after_words(said: &str, count: usize) -> &str {
         rest = rest.trim_start_matches(|c| !is_word(c)).trim_start_matches(is_word);
     }
     rest.trim_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ';' | ':' | '-'))
-}
-
-/// Takes "So," and "And then" off the beginning, and gives it a capital letter.
-fn without_fillers(said: &str) -> String {
-    const FILLERS: &[&str] = &[
-        "so", "and", "but", "then", "well", "okay", "ok", "right", "yes", "yeah", "now", "good", "decided", "agreed",
-        "also", "dann", "und", "aber", "gut", "ja", "okay", "alles", "klar",
-    ];
-    let mut rest = said.trim();
-    while let Some(first) = rest.split_whitespace().next() {
-        let bare = first.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase();
-        let left = rest[first.len()..].trim_start();
-        if !FILLERS.contains(&bare.as_str()) || left.split_whitespace().count() < 3 {
-            break;
-        }
-        rest = left;
-    }
-    let mut letters = rest.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub static KIND: StepKind = StepKind {
         KeySpec::optional(
             "size",
             ValueSpec::Amount { units: &["tokens"] },
-            "Tokens of the document read at once. Left out, it is a twenty-fourth of the window, at least 240 and at \
+            "Tokens of the document read at once. Left out, it is a thirty-sixth of the window, at least 200 and at \
              most 2,400: models with a small window are small and lose the thread in long parts",
         ),
     ],
@@ -222,7 +222,7 @@ impl Summarize {
 
 /// The tokens a model reads at once when nobody says how many.
 pub fn part_size(window: usize) -> usize {
-    (window / 24).clamp(240, 2400)
+    (window / 36).clamp(200, 2400)
 }
 
 impl Work<'_> {

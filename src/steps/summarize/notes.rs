@@ -9,12 +9,14 @@ use crate::inference::engine::{FinishReason, Usage};
 use crate::steps::ask::Question;
 use crate::steps::parts::Part;
 use crate::steps::prompt::texts;
-use crate::steps::text::{content, sentences, words};
+use crate::steps::text::{sentences, words, without_fillers};
 use crate::steps::{Coverage, StepError};
 
 /// The length of a plain English or German sentence, for turning words into sentences and back.
 pub const WORDS_PER_SENTENCE: usize = 18;
 pub const MOST_SENTENCES: usize = 12;
+/// Where one sentence is asked for, the second need not be written. A period alone also stands in "Mr.".
+const NEXT_SENTENCE: &[&str] = &["\n", ". They", ". The", ". It", ". In", ". He", ". She", ". This"];
 /// A part asks for no more than one sentence per this many tokens: more would have to be made up.
 const TOKENS_PER_SENTENCE: usize = 200;
 /// Without it a small model goes round in circles; higher, and it avoids the words of the text.
@@ -36,10 +38,13 @@ pub struct Notes {
 impl Notes {
     /// Keeps at most `most` sentences of an answer. An answer of which most had to be dropped is not believed in the
     /// rest: what is left of babble can be carried by the text by accident.
-    fn keep(&mut self, part: usize, mut kept: Vec<Grounded>, dropped: Vec<Dropped>, most: usize) {
+    fn keep(&mut self, part: usize, mut kept: Vec<Grounded>, dropped: Vec<Dropped>, most: usize, opening: &str) {
         let bad = dropped.iter().filter(|d| !matches!(d, Dropped::Repeated | Dropped::CutOff)).count();
         if bad > kept.len() {
             self.dropped.extend(kept.drain(..).map(|_| Dropped::NotCarried));
+        }
+        if most == 1 {
+            kept.retain(|k| k.text.starts_with(opening)); // "They also" says nothing without the sentence before it
         }
         kept.truncate(most);
         self.dropped.extend(dropped);
@@ -83,6 +88,9 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
         }
         let mut question = Question::new(texts::render(&texts::NOTE, &names)?, max_tokens(sentences), sampling);
         question.opening = opening(work, &parts[i], i, sentences)?;
+        if sentences == 1 {
+            question.stop = NEXT_SENTENCE.iter().map(|s| s.to_string()).collect();
+        }
         Ok(question)
     };
 
@@ -100,7 +108,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
         let questions = todo.iter().map(|&i| question(i, again)).collect::<Result<Vec<_>, _>>()?;
         let done = if again { parts.len() } else { 0 };
         let answers = work.asker.ask(&questions, done, parts.len() + todo.len() * usize::from(again))?;
-        for (&i, answer) in todo.iter().zip(answers) {
+        for ((&i, answer), question) in todo.iter().zip(answers).zip(&questions) {
             match answer {
                 Ok(answer) => {
                     notes.usage += answer.usage;
@@ -108,7 +116,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
                     let cut = answer.finish == FinishReason::Length;
                     let about = parts[i].turns();
                     let (kept, dropped) = work.ground.sift(&answer.text, &about, &parts[i].speech(document), &instruction, cut);
-                    notes.keep(i, kept, dropped, if again { 1 } else { num_sentences[i] });
+                    notes.keep(i, kept, dropped, if again { 1 } else { num_sentences[i] }, &question.opening);
                 }
                 Err(error) => {
                     notes.errors.push(error.to_string());
@@ -165,20 +173,19 @@ fn num_sentences(num_words: usize, num_parts: usize, part: &Part) -> usize {
 /// Greetings and questions say little, so that a part made of them alone gives none.
 fn most_telling(work: &Work<'_>, part: &Part) -> Option<Grounded> {
     let document = work.cx.document;
-    let all = content(&part.speech(document));
     let mut best: Option<(f64, Grounded)> = None;
     for piece in &part.pieces {
         let text = &document.text[piece.range.clone()];
         for range in sentences(text) {
             let sentence = crate::steps::text::squeeze(&text[range]);
             let num_words = words(&sentence).len();
-            if !(7..=45).contains(&num_words) || sentence.ends_with('?') {
+            if !(7..=40).contains(&num_words) || sentence.ends_with('?') {
                 continue;
             }
-            let own = content(&sentence);
-            let score = own.intersection(&all).count() as f64 / (num_words as f64).sqrt();
+            let score = work.ground.telling(&sentence);
             if best.as_ref().is_none_or(|(most, _)| score > *most) {
                 let speaker = piece.turn.and_then(|i| document.turns[i].speaker.as_deref());
+                let sentence = without_fillers(&sentence);
                 let text = speaker.map_or_else(|| sentence.clone(), |s| format!("{s}: “{sentence}”"));
                 best = Some((score, Grounded { text, turns: piece.turn.into_iter().collect(), score: 1.0 }));
             }
