@@ -69,6 +69,7 @@ impl Bench {
     #[track_caller]
     fn refused(&self, what: &str, model: &Path, file: &str, stage: Stage, fact: &str) {
         self.num_cases.fetch_add(1, Ordering::Relaxed);
+        let _ = fs::remove_file(self.path("logits.npy")); // of the case before
         for each in [Stage::Header, Stage::Weights, Stage::Text] {
             let ran = run(&mut self.command(each, model));
             assert_whole(what, &ran);

@@ -207,6 +207,7 @@ fn hostile_configurations_are_refused_with_file_and_fact() {
     check("another vocabulary", Weights, "embed_tokens", &|c| c["vocab_size"] = json!(300));
     check("a huge model that is not there", Weights, "embed_tokens", &|c| {
         c["hidden_size"] = json!(65_536);
+        c["num_attention_heads"] = json!(64);
         c["vocab_size"] = json!(4_000_000);
         c["num_hidden_layers"] = json!(1024);
     });
