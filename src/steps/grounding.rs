@@ -107,6 +107,37 @@ impl Ground {
         if is_first_person(sentence) { score * 0.7 } else { score }
     }
 
+    /// Returns the words that the most turns have in common, the commonest first: what it all was about, as far as
+    /// words can say. Names of speakers, numbers and days are no topics.
+    pub fn topics(&self, document: &Document, count: usize) -> Vec<String> {
+        const LEAST_TURNS: f64 = 3.0;
+        let mut forms: BTreeMap<String, BTreeMap<&str, usize>> = BTreeMap::new();
+        for turn in &document.turns {
+            let text = document.turn_text(turn);
+            for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.chars().count() > 3) {
+                if let Some(stem) = content(word).into_iter().next() {
+                    *forms.entry(stem).or_default().entry(word).or_default() += 1;
+                }
+            }
+        }
+        let is_topic = |stem: &String, form: &str| {
+            !self.speakers.contains(stem) && date_phrases(&format!("the {form}")).is_empty() && !form.starts_with(|c: char| c.is_ascii_digit())
+        };
+        let mut ranked: Vec<(f64, String)> = forms
+            .into_iter()
+            .filter_map(|(stem, forms)| {
+                let turns = self.in_turns.get(&stem).copied().filter(|n| *n >= LEAST_TURNS)?;
+                // The commonest form, the first of equals; small letters unless it is a name throughout.
+                let form = forms.iter().fold(("", 0), |best, (f, n)| if *n > best.1 { (f, *n) } else { best }).0;
+                // A name or a noun says more than a verb that everyone uses.
+                let is_name = forms.keys().all(|f| f.starts_with(char::is_uppercase));
+                is_topic(&stem, form).then(|| (turns * if is_name { 2.0 } else { 1.0 }, form.to_owned()))
+            })
+            .collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        ranked.into_iter().take(count).map(|(_, form)| form).collect()
+    }
+
     /// Sorts an answer about some turns into sentences that are kept and reasons for those that are not.
     /// `instruction` is what the model was told, so that an echo of it is known; `cut` says that the answer ran into
     /// its token limit. For a document without turns, `source` is the text it is about.

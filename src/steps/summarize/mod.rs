@@ -76,6 +76,7 @@ pub static KIND: StepKind = StepKind {
         Port { name: "cited", kind: "text", help: "The summary with its citations, as in `[T12 · 0:03:12]`" },
         Port { name: "sentences", kind: "list", help: "Each sentence as `{text, turns, at, score, quoted}`" },
         Port { name: "about", kind: "text", help: "What it was about, in one sentence; none unless asked for" },
+        Port { name: "topics", kind: "list", help: "The words that most turns have in common, the commonest first" },
         Port { name: "coverage", kind: "number", help: "The share of the document that was read, 1 for all of it" },
         Port { name: "turns_read", kind: "number", help: "Turns that were read" },
         Port { name: "turns_total", kind: "number", help: "Turns there are" },
@@ -86,6 +87,8 @@ pub static KIND: StepKind = StepKind {
     example: "id: summary\nuse: summarize\nlength: 180 words\nfocus: What changed, what was settled, what is open.\ncite: turns\n",
     build,
 };
+
+const NUM_TOPICS: usize = 6;
 
 struct Summarize {
     strategy: Strategy,
@@ -183,6 +186,7 @@ impl Step for Summarize {
             "cited": joined(cx, &composed.sentences, self.cite),
             "sentences": composed.sentences.iter().map(|s| sentence_value(cx, s, &notes)).collect::<Vec<_>>(),
             "about": about.text,
+            "topics": work.ground.topics(cx.document, NUM_TOPICS),
             "coverage": coverage.share(),
             "turns_read": if coverage.unit == "turn" { coverage.read } else { 0 },
             "turns_total": if coverage.unit == "turn" { coverage.total } else { 0 },
