@@ -62,8 +62,9 @@ pub fn compose(work: &Work<'_>, notes: &Notes, in_rounds: bool) -> Result<Compos
         Some(sentences) => (sentences, true),
         None => (choose(&numbered(&current), &given, work.num_words), false),
     };
-    let remark = (!written_by_model)
-        .then(|| "the summary is made of the notes themselves: the model's own text was not carried by them".to_owned());
+    let remark = (!written_by_model).then(|| {
+        "the summary is made of the notes themselves: the model's own text was not carried by them".to_owned()
+    });
     Ok(Composed { sentences, written_by_model, remark, usage })
 }
 
@@ -118,7 +119,12 @@ fn condense(
 }
 
 /// Asks for one text; `None` where the notes do not carry enough of it.
-fn write(work: &Work<'_>, notes: &[Grounded], num_words: usize, usage: &mut Usage) -> Result<Option<Vec<Grounded>>, StepError> {
+fn write(
+    work: &Work<'_>,
+    notes: &[Grounded],
+    num_words: usize,
+    usage: &mut Usage,
+) -> Result<Option<Vec<Grounded>>, StepError> {
     let prompt = texts::render(&texts::WRITE, &work.write_names(notes, num_words))?;
     let mut sampling = work.asker.sampling();
     sampling.repetition_penalty = sampling.repetition_penalty.max(1.05);

@@ -9,7 +9,7 @@ use crate::inference::engine::{FinishReason, Usage};
 use crate::steps::ask::Question;
 use crate::steps::parts::Part;
 use crate::steps::prompt::texts;
-use crate::steps::text::{sentences, words, without_fillers};
+use crate::steps::text::{sentences, without_fillers, words};
 use crate::steps::{Coverage, StepError};
 
 /// The length of a plain English or German sentence, for turning words into sentences and back.
@@ -121,10 +121,15 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
                     notes.was_read[i] = true;
                     let cut = answer.finish == FinishReason::Length;
                     let said_nothing = answer.text[question.opening.len().min(answer.text.len())..].trim().is_empty();
-                    let text = if question.opening.is_empty() { answer.text } else { topic_only(&answer.text, &question.opening) };
+                    let text = if question.opening.is_empty() {
+                        answer.text
+                    } else {
+                        topic_only(&answer.text, &question.opening)
+                    };
                     settled[i] = !said_nothing;
                     let about = parts[i].turns();
-                    let (kept, dropped) = work.ground.sift(&text, &about, &parts[i].speech(document), &instruction, cut);
+                    let (kept, dropped) =
+                        work.ground.sift(&text, &about, &parts[i].speech(document), &instruction, cut);
                     notes.keep(i, kept, dropped, if again { 1 } else { num_sentences[i] }, &question.opening);
                 }
                 Err(error) => {
@@ -157,7 +162,8 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
 pub(super) fn topic_only(answer: &str, opening: &str) -> String {
     let (topic, rest) = answer.split_at(sentences(answer).first().map_or(answer.len(), |first| first.end));
     let after = opening.len().min(topic.len());
-    let breaks = [", ", "; ", " which ", " but ", " because ", " where ", " while ", " and they ", " and he ", " and she "];
+    let breaks =
+        [", ", "; ", " which ", " but ", " because ", " where ", " while ", " and they ", " and he ", " and she "];
     let mut end = breaks.iter().filter_map(|b| topic.get(after..)?.find(b)).min().map_or(topic.len(), |at| after + at);
     // "and agreed to", "and offered": a verb in the past is a claim, "and needed parts" is lost with it.
     let mut from = after;
@@ -249,8 +255,14 @@ mod tests {
     #[test]
     fn a_topic_stays_and_what_is_claimed_about_it_goes() {
         let check = |answer: &str, expected: &str| assert_eq!(topic_only(answer, "Anna and Bo talked about"), expected);
-        check("Anna and Bo talked about the school system and agreed to sign it.", "Anna and Bo talked about the school system.");
-        check("Anna and Bo talked about tickets and tills, which is odd. Then", "Anna and Bo talked about tickets and tills. Then");
+        check(
+            "Anna and Bo talked about the school system and agreed to sign it.",
+            "Anna and Bo talked about the school system.",
+        );
+        check(
+            "Anna and Bo talked about tickets and tills, which is odd. Then",
+            "Anna and Bo talked about tickets and tills. Then",
+        );
         check("Anna and Bo talked about tickets and tills.", "Anna and Bo talked about tickets and tills.");
     }
 }
