@@ -77,7 +77,12 @@ impl<'a> Asker<'a> {
     }
 
     /// Answers all questions, told of as `done..` of `of` parts; results stand in the order of the questions.
-    pub fn ask(&self, questions: &[Question], done: usize, of: usize) -> Result<Vec<Result<Completion, GenerateError>>, StepError> {
+    pub fn ask(
+        &self,
+        questions: &[Question],
+        done: usize,
+        of: usize,
+    ) -> Result<Vec<Result<Completion, GenerateError>>, StepError> {
         let mut answers = Vec::with_capacity(questions.len());
         for group in questions.chunks(GROUP) {
             self.cx.cancel.check()?;
@@ -133,7 +138,11 @@ impl<'a> Asker<'a> {
         let prompt = self.prompt(&question.user, &question.opening)?;
         let window = self.window();
         if prompt.ids.len() + question.max_tokens > window {
-            return Err(GenerateError::OverWindow { prompt: prompt.ids.len(), max_tokens: question.max_tokens, window });
+            return Err(GenerateError::OverWindow {
+                prompt: prompt.ids.len(),
+                max_tokens: question.max_tokens,
+                window,
+            });
         }
         Ok(GenerateRequest {
             prompt,
@@ -171,9 +180,18 @@ pub fn language(cx: &StepContext<'_>) -> String {
 /// The English name of a language, as prompts say it; the tag itself where it is not known.
 pub fn language_name(tag: &str) -> &str {
     const NAMES: &[(&str, &str)] = &[
-        ("en", "English"), ("de", "German"), ("es", "Spanish"), ("fr", "French"), ("ja", "Japanese"),
-        ("pt", "Portuguese"), ("ar", "Arabic"), ("cs", "Czech"), ("it", "Italian"), ("ko", "Korean"),
-        ("nl", "Dutch"), ("zh", "Chinese"),
+        ("en", "English"),
+        ("de", "German"),
+        ("es", "Spanish"),
+        ("fr", "French"),
+        ("ja", "Japanese"),
+        ("pt", "Portuguese"),
+        ("ar", "Arabic"),
+        ("cs", "Czech"),
+        ("it", "Italian"),
+        ("ko", "Korean"),
+        ("nl", "Dutch"),
+        ("zh", "Chinese"),
     ];
     NAMES.iter().find(|(code, _)| *code == tag).map_or(tag, |(_, name)| name)
 }

@@ -79,9 +79,12 @@ impl Step for Classify {
         let asker = Asker::new(cx)?;
         let instruct = self.instruct.as_ref().map(|t| render_with(cx, t, &[])).transpose()?.unwrap_or_default();
         let labels: Vec<Value> = self.labels.iter().map(|(n, h)| json!({ "name": n, "help": h })).collect();
-        let prompt = |text: &str| texts::render(&texts::CLASSIFY, &json!({ "text": text, "labels": labels, "instruct": instruct }));
+        let prompt = |text: &str| {
+            texts::render(&texts::CLASSIFY, &json!({ "text": text, "labels": labels, "instruct": instruct }))
+        };
         let empty = prompt("")?;
-        let room = asker.room(&empty, self.labels.iter().map(|(n, _)| asker.generator.count_tokens(n)).max().unwrap_or(0))?;
+        let room =
+            asker.room(&empty, self.labels.iter().map(|(n, _)| asker.generator.count_tokens(n)).max().unwrap_or(0))?;
         let parts = pack(cx.document, self.size.min(room), 0, &|line| asker.generator.count_tokens(line));
         let Some(first) = parts.first() else {
             return Err(StepError { reason: Reason::NoTextFound, detail: "there is nothing to classify".into() });
@@ -90,7 +93,8 @@ impl Step for Classify {
         let (after_text, mut usage) = asker.score(&prompt(&first.speech(cx.document))?, &names)?;
         let (after_nothing, more) = asker.score(&empty, &names)?;
         usage += more;
-        let scores: Vec<f64> = after_text.iter().zip(&after_nothing).map(|(with, without)| mean(with) - mean(without)).collect();
+        let scores: Vec<f64> =
+            after_text.iter().zip(&after_nothing).map(|(with, without)| mean(with) - mean(without)).collect();
         let probabilities = softmax(&scores);
         // The first of equals: the order of the file is the author's preference.
         let best = (0..names.len()).fold(0, |best, i| if probabilities[i] > probabilities[best] { i } else { best });
@@ -105,9 +109,13 @@ impl Step for Classify {
             out.notes.push(format!("judged by its first {} of {} {}s", coverage.read, coverage.total, coverage.unit));
         }
         if abstained {
-            out.notes.push(format!("no label reached {}: the likeliest was `{}` with {probability}", self.abstain_below, names[best]));
+            out.notes.push(format!(
+                "no label reached {}: the likeliest was `{}` with {probability}",
+                self.abstain_below, names[best]
+            ));
         }
-        let all: Map<String, Value> = names.iter().zip(&probabilities).map(|(n, p)| (n.to_string(), json!(round(*p)))).collect();
+        let all: Map<String, Value> =
+            names.iter().zip(&probabilities).map(|(n, p)| (n.to_string(), json!(round(*p)))).collect();
         out.value = json!({
             "label": if abstained { Value::Null } else { json!(names[best]) },
             "probability": probability, "probabilities": all, "abstained": abstained,
@@ -147,7 +155,13 @@ mod tests {
     /// Likes "standup" for its sound, and the long label where the text decides something.
     fn odds(prompt: &str, label: &str) -> f32 {
         let decides = prompt.contains("We decided");
-        if label == "standup" { -0.5 } else if decides { -0.4 } else { -1.5 }
+        if label == "standup" {
+            -0.5
+        } else if decides {
+            -0.4
+        } else {
+            -1.5
+        }
     }
 
     #[test]

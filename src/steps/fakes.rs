@@ -95,7 +95,9 @@ impl Generator for Fake {
 
     fn encode_chat(&self, chat: &Chat) -> Result<Prompt, GenerateError> {
         let messages: Vec<&str> = chat.messages.iter().map(|m| m.content.as_str()).collect();
-        Ok(Prompt { ids: self.encode_text(&format!("{}\n<answer>{}", messages.join("\n---\n"), chat.assistant_prefix)) })
+        Ok(Prompt {
+            ids: self.encode_text(&format!("{}\n<answer>{}", messages.join("\n---\n"), chat.assistant_prefix)),
+        })
     }
 
     fn encode_text(&self, text: &str) -> Vec<TokenId> {
@@ -145,7 +147,12 @@ pub fn build(kind: &super::StepKind, options: Value) -> Result<Box<dyn Step>, Ve
     })
 }
 
-pub fn run_with(step: &dyn Step, names: &Value, document: &Document, generator: &Fake) -> Result<StepOutput, StepError> {
+pub fn run_with(
+    step: &dyn Step,
+    names: &Value,
+    document: &Document,
+    generator: &Fake,
+) -> Result<StepOutput, StepError> {
     step.run(&StepContext {
         document,
         names,

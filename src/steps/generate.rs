@@ -24,7 +24,11 @@ pub static KIND: StepKind = StepKind {
             "prompt",
             ValueSpec::OneOf(&[
                 ValueSpec::Template,
-                ValueSpec::Object(&[KeySpec::required("file", ValueSpec::TemplateFile, "A file that holds the prompt")]),
+                ValueSpec::Object(&[KeySpec::required(
+                    "file",
+                    ValueSpec::TemplateFile,
+                    "A file that holds the prompt",
+                )]),
             ]),
             "The user message, or `{file: …}` with a path",
         ),
@@ -51,7 +55,9 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
     let schema = match schema::from_options(cx, "schema") {
         Ok(schema) => schema,
         Err(faults) => {
-            faults.into_iter().for_each(|f| read.fault(&f.path.iter().map(String::as_str).collect::<Vec<_>>(), f.message));
+            faults
+                .into_iter()
+                .for_each(|f| read.fault(&f.path.iter().map(String::as_str).collect::<Vec<_>>(), f.message));
             None
         }
     };
@@ -74,8 +80,8 @@ impl Step for Generate {
         question.stop = self.stop.clone();
         if let Some(schema) = &self.schema {
             let scope = schema::Scope::of_document(cx.document);
-            let resolved = schema::resolve(schema, &scope)
-                .map_err(|detail| StepError { reason: Reason::SchemaNotMet, detail })?;
+            let resolved =
+                schema::resolve(schema, &scope).map_err(|detail| StepError { reason: Reason::SchemaNotMet, detail })?;
             question.constraint = Constraint::JsonSchema(resolved);
         }
         let coverage = self.coverage(cx, &question.user);
@@ -102,7 +108,8 @@ impl Step for Generate {
 impl Generate {
     /// Read is what stands in the prompt word for word; a prompt without document text has no coverage.
     fn coverage(&self, cx: &StepContext<'_>, user: &str) -> Option<Coverage> {
-        let reads_text = self.prompt.references().iter().any(|r| r == "doc" || r == "doc.text" || r.starts_with("doc.turns"));
+        let reads_text =
+            self.prompt.references().iter().any(|r| r == "doc" || r == "doc.text" || r.starts_with("doc.turns"));
         if !reads_text {
             return None;
         }
@@ -138,7 +145,8 @@ mod tests {
             assert!(matches!(&request.constraint, Constraint::JsonSchema(s) if s["additionalProperties"] == false));
             Ok((r#"{"title": "Hello", "tags": ["a", "b"#.into(), FinishReason::Length))
         });
-        let options = json!({ "prompt": "{{ doc.text }}", "schema": { "title": "string", "tags": ["string"] }, "max_tokens": 9 });
+        let options =
+            json!({ "prompt": "{{ doc.text }}", "schema": { "title": "string", "tags": ["string"] }, "max_tokens": 9 });
         let out = fakes::run(&KIND, options, &document, &fake).unwrap();
         assert_eq!(out.value, json!({ "title": "Hello", "tags": ["a"] }));
         assert_eq!(out.partial.len(), 1);

@@ -60,8 +60,8 @@ pub struct Grounded {
 
 /// A document's words, counted once for many sentences.
 pub struct Ground {
-    turns: Vec<BTreeSet<String>>, // content words of each turn, its speaker's name among them
-    speakers: BTreeSet<String>, // content words of their names
+    turns: Vec<BTreeSet<String>>,    // content words of each turn, its speaker's name among them
+    speakers: BTreeSet<String>,      // content words of their names
     in_turns: BTreeMap<String, f64>, // how many turns hold a word
     weight: BTreeMap<String, f64>,
     all_words: BTreeSet<String>,
@@ -86,7 +86,11 @@ impl Ground {
         }
         let num_turns = turns.len().max(1) as f64;
         let weight = in_turns.iter().map(|(word, n)| (word.clone(), (1.0 + num_turns / n).ln())).collect();
-        let names = document.turns.iter().filter_map(|t| t.speaker.as_deref()).chain(document.meta.values().map(String::as_str));
+        let names = document
+            .turns
+            .iter()
+            .filter_map(|t| t.speaker.as_deref())
+            .chain(document.meta.values().map(String::as_str));
         let mut all_words: BTreeSet<String> = names.flat_map(words).collect();
         all_words.extend(words(&document.text));
         let speakers = document.speakers().into_iter().flat_map(content).collect();
@@ -101,16 +105,57 @@ impl Ground {
             Some(n) if *n >= 2.0 && !self.speakers.contains(w) => n.ln_1p(),
             _ => 0.3,
         };
-        let facts = own.iter().any(|w| w.starts_with(|c: char| c.is_ascii_digit())) || !date_phrases(sentence).is_empty();
+        let facts =
+            own.iter().any(|w| w.starts_with(|c: char| c.is_ascii_digit())) || !date_phrases(sentence).is_empty();
         let length = words(sentence).len().max(1) as f64;
         let score = own.iter().map(topical).sum::<f64>() / length.sqrt() + if facts { 0.5 } else { 0.0 };
         if is_first_person(sentence) { score * 0.7 } else { score }
     }
 
+    /// Returns the words that the most turns have in common, the commonest first: what it all was about, as far as
+    /// words can say. Names of speakers, numbers and days are no topics.
+    pub fn topics(&self, document: &Document, count: usize) -> Vec<String> {
+        const LEAST_TURNS: f64 = 3.0;
+        let mut forms: BTreeMap<String, BTreeMap<&str, usize>> = BTreeMap::new();
+        for turn in &document.turns {
+            let text = document.turn_text(turn);
+            for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.chars().count() > 3) {
+                if let Some(stem) = content(word).into_iter().next() {
+                    *forms.entry(stem).or_default().entry(word).or_default() += 1;
+                }
+            }
+        }
+        let is_topic = |stem: &String, form: &str| {
+            !self.speakers.contains(stem)
+                && date_phrases(&format!("the {form}")).is_empty()
+                && !form.starts_with(|c: char| c.is_ascii_digit())
+        };
+        let mut ranked: Vec<(f64, String)> = forms
+            .into_iter()
+            .filter_map(|(stem, forms)| {
+                let turns = self.in_turns.get(&stem).copied().filter(|n| *n >= LEAST_TURNS)?;
+                // The commonest form, the first of equals; small letters unless it is a name throughout.
+                let form = forms.iter().fold(("", 0), |best, (f, n)| if *n > best.1 { (f, *n) } else { best }).0;
+                // A name or a noun says more than a verb that everyone uses.
+                let is_name = forms.keys().all(|f| f.starts_with(char::is_uppercase));
+                is_topic(&stem, form).then(|| (turns * if is_name { 2.0 } else { 1.0 }, form.to_owned()))
+            })
+            .collect();
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
+        ranked.into_iter().take(count).map(|(_, form)| form).collect()
+    }
+
     /// Sorts an answer about some turns into sentences that are kept and reasons for those that are not.
     /// `instruction` is what the model was told, so that an echo of it is known; `cut` says that the answer ran into
     /// its token limit. For a document without turns, `source` is the text it is about.
-    pub fn sift(&self, answer: &str, about: &[usize], source: &str, instruction: &str, cut: bool) -> (Vec<Grounded>, Vec<Dropped>) {
+    pub fn sift(
+        &self,
+        answer: &str,
+        about: &[usize],
+        source: &str,
+        instruction: &str,
+        cut: bool,
+    ) -> (Vec<Grounded>, Vec<Dropped>) {
         let (mut kept, mut dropped) = (Vec::<Grounded>::new(), Vec::new());
         let ranges = sentences(answer);
         let count = ranges.len();
@@ -206,7 +251,8 @@ impl Ground {
 
     /// The share that counts for keeping a sentence: without the speakers' names, which any sentence about them has.
     fn carried(&self, sentence: &str, held: &BTreeSet<String>) -> f64 {
-        let unnamed: Vec<&str> = sentence.split_whitespace().filter(|w| content(w).is_disjoint(&self.speakers)).collect();
+        let unnamed: Vec<&str> =
+            sentence.split_whitespace().filter(|w| content(w).is_disjoint(&self.speakers)).collect();
         let unnamed = unnamed.join(" ");
         if content(&unnamed).is_empty() { 0.0 } else { self.share(&unnamed, held) }
     }
@@ -257,7 +303,8 @@ fn tidy(sentence: &str) -> String {
         _ => text,
     };
     let text = text.replace("**", "");
-    let unlabeled = ["Summary:", "Note:", "Answer:", "Notes:", "Zusammenfassung:"].iter().find_map(|l| text.strip_prefix(l));
+    let unlabeled =
+        ["Summary:", "Note:", "Answer:", "Notes:", "Zusammenfassung:"].iter().find_map(|l| text.strip_prefix(l));
     let text = unlabeled.unwrap_or(&text).trim();
     let quotes = |c: char| matches!(c, '"' | '“' | '”');
     let text = if text.matches(quotes).count() == 1 { text.replace(quotes, "") } else { text.to_owned() };
@@ -280,7 +327,10 @@ fn is_meta_talk(sentence: &str) -> bool {
 pub fn is_first_person(sentence: &str) -> bool {
     let outside_quotes: String = sentence.split('"').step_by(2).collect::<Vec<_>>().join(" ");
     words(&outside_quotes).iter().any(|w| {
-        matches!(w.as_str(), "i" | "i'm" | "i'll" | "i've" | "i'd" | "my" | "me" | "ich" | "mich" | "mir" | "mein" | "meine")
+        matches!(
+            w.as_str(),
+            "i" | "i'm" | "i'll" | "i've" | "i'd" | "my" | "me" | "ich" | "mich" | "mir" | "mein" | "meine"
+        )
     })
 }
 
@@ -330,7 +380,8 @@ mod tests {
     fn an_answer_is_sifted_sentence_by_sentence() {
         let document = meeting(&[("Beth", "The load test held at three times a normal Friday.")]);
         let ground = Ground::new(&document, "en");
-        let answer = "Here is the summary:\n- Beth said the load test held.\n- The load test held, Beth said.\n- The load te";
+        let answer =
+            "Here is the summary:\n- Beth said the load test held.\n- The load test held, Beth said.\n- The load te";
         let (kept, dropped) = ground.sift(answer, &[0], "", "", true);
         assert_eq!(kept.iter().map(|k| k.text.as_str()).collect::<Vec<_>>(), ["Beth said the load test held."]);
         assert_eq!(dropped, [Dropped::Repeated, Dropped::CutOff]);

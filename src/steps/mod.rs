@@ -183,9 +183,7 @@ impl From<GenerateError> for StepError {
             GenerateError::EmptyPrompt
             | GenerateError::Sampling(_)
             | GenerateError::NoScriptedAnswer(_)
-            | GenerateError::Engine(_) => {
-                Reason::EngineFailed
-            }
+            | GenerateError::Engine(_) => Reason::EngineFailed,
         };
         Self { reason, detail: error.to_string() }
     }

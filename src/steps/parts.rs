@@ -103,7 +103,10 @@ fn units(document: &Document) -> Vec<Piece> {
     let text = &document.text;
     if !document.turns.is_empty() {
         let turns = document.turns.iter().enumerate();
-        return turns.map(|(i, t)| Piece { turn: Some(i), range: t.range.clone() }).filter(|p| p.has_words(text)).collect();
+        return turns
+            .map(|(i, t)| Piece { turn: Some(i), range: t.range.clone() })
+            .filter(|p| p.has_words(text))
+            .collect();
     }
     let mut found = Vec::new();
     let mut start = 0;
@@ -187,9 +190,11 @@ pub fn coverage(document: &Document, parts: &[Part], was_read: &[bool]) -> Cover
 
 /// Returns the coverage of a step that has shown the model these turns and no others.
 pub fn coverage_of_turns(document: &Document, shown: &BTreeSet<usize>) -> Coverage {
-    let unread = document.turns.iter().enumerate().filter(|(i, t)| {
-        !shown.contains(i) && !document.text[t.range.clone()].trim().is_empty()
-    });
+    let unread = document
+        .turns
+        .iter()
+        .enumerate()
+        .filter(|(i, t)| !shown.contains(i) && !document.text[t.range.clone()].trim().is_empty());
     let unread: Vec<String> = unread.map(|(_, t)| t.id.to_string()).collect();
     let total = document.turns.len();
     Coverage { unit: "turn".into(), read: total - unread.len(), total, unread }

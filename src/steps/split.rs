@@ -85,7 +85,8 @@ mod tests {
         let options = json!({ "size": { "n": 40, "unit": "words" }, "overlap": { "n": 0, "unit": "turns" } });
         let out = fakes::run(&KIND, options, &meeting(&turns), &fake).unwrap();
         let chunks = out.value["chunks"].as_array().unwrap();
-        let ids: Vec<&str> = chunks.iter().flat_map(|c| c["turns"].as_array().unwrap()).filter_map(Value::as_str).collect();
+        let ids: Vec<&str> =
+            chunks.iter().flat_map(|c| c["turns"].as_array().unwrap()).filter_map(Value::as_str).collect();
         assert_eq!(ids, (1..=30).map(|i| format!("T{i}")).collect::<Vec<_>>());
         assert!(chunks.iter().all(|c| c["words"].as_u64().unwrap() <= 40));
         assert_eq!(chunks[0]["at"], "0:00:00");

@@ -9,8 +9,8 @@ static STOPWORDS: &str = include_str!("../../templates/words/stopwords.txt");
 
 /// Abbreviations that end in a period without ending a sentence.
 const ABBREVIATIONS: &[&str] = &[
-    "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "no", "fig", "dept", "inc", "ltd", "co",
-    "z.b", "d.h", "bzw", "ca", "nr", "str", "usw", "u.a", "evtl", "ggf", "inkl", "hr", "fr", "sog",
+    "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "no", "fig", "dept", "inc", "ltd",
+    "co", "z.b", "d.h", "bzw", "ca", "nr", "str", "usw", "u.a", "evtl", "ggf", "inkl", "hr", "fr", "sog",
 ];
 
 /// Returns the ranges of the sentences of a text, in order, trimmed, without empty ones. A line break ends a
@@ -159,7 +159,10 @@ mod tests {
     #[test]
     fn sentences_end_where_a_reader_would_end_them() {
         check_sentences("One. Two! \"Three?\" Four", &["One.", "Two!", "\"Three?\"", "Four"]);
-        check_sentences("Mr. Fairlie paid 4.50 on e.g. Monday. Good.", &["Mr. Fairlie paid 4.50 on e.g. Monday.", "Good."]);
+        check_sentences(
+            "Mr. Fairlie paid 4.50 on e.g. Monday. Good.",
+            &["Mr. Fairlie paid 4.50 on e.g. Monday.", "Good."],
+        );
         check_sentences("Wir gehen am 13. April live. Gut.", &["Wir gehen am 13. April live.", "Gut."]);
         check_sentences("- a\n- b", &["- a", "- b"]);
         check_sentences(" \n ", &[]);

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use super::phrases::{Phrase, any, core_start};
 use crate::corpus::document::Document;
 use crate::steps::prompt::date_phrases;
 use crate::steps::text::{content, sentences, squeeze, without_fillers, words};
@@ -61,16 +62,10 @@ pub struct Cues {
     work: BTreeSet<String>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Phrase {
-    at_start: bool,
-    words: Vec<String>, // `*` up to three words, `~e` a word with that ending
-    core_after: Option<usize>, // words of the phrase before what is to be done
-}
-
 macro_rules! list {
     ($name:ident, $file:literal) => {
-        static $name: LazyLock<Cues> = LazyLock::new(|| Cues::parse(include_str!(concat!("../../../templates/cues/", $file))));
+        static $name: LazyLock<Cues> =
+            LazyLock::new(|| Cues::parse(include_str!(concat!("../../../templates/cues/", $file))));
     };
 }
 list!(TASKS, "tasks.txt");
@@ -122,52 +117,6 @@ impl Cues {
         let works = words(said).iter().any(|w| self.work.contains(w));
         when.is_some() || works && content(core).len() >= LEAST_CONTENT
     }
-}
-
-impl Phrase {
-    fn parse(text: &str) -> Self {
-        let at_start = text.starts_with('^');
-        let mut words: Vec<String> =
-            text.trim_start_matches('^').to_lowercase().split_whitespace().map(str::to_owned).collect();
-        let core_after = words.iter().position(|w| w == "|");
-        words.retain(|w| w != "|");
-        Self { at_start, words, core_after }
-    }
-
-    /// Returns where in `said` the words begin that say what is to be done: after the mark, else at the beginning.
-    fn core_in(&self, said: &[String]) -> Option<usize> {
-        let end = self.end_in(said)?;
-        Some(self.core_after.map_or(0, |mark| end - (self.words.len() - mark)))
-    }
-
-    /// Returns where in `said` the phrase ends, counted in words.
-    fn end_in(&self, said: &[String]) -> Option<usize> {
-        let starts = if self.at_start { 0..said.len().min(1) } else { 0..said.len() };
-        starts.into_iter().find_map(|from| Self::rest(&self.words, said, from))
-    }
-
-    fn rest(phrase: &[String], said: &[String], from: usize) -> Option<usize> {
-        let Some((first, rest)) = phrase.split_first() else { return Some(from) };
-        if first == "*" {
-            return (0..=3).find_map(|skip| Self::rest(rest, said, from + skip));
-        }
-        let word = said.get(from)?;
-        let fits = match first.strip_prefix('~') {
-            Some(ending) => word.ends_with(ending) && word.chars().count() > ending.chars().count() + 2,
-            None => word == first,
-        };
-        if fits { Self::rest(rest, said, from + 1) } else { None }
-    }
-}
-
-/// Where the core begins for the first phrase of the sentence.
-fn core_start(phrases: &[Phrase], said: &[String]) -> Option<usize> {
-    let found = phrases.iter().filter_map(|p| Some((p.end_in(said)?, p.core_in(said)?)));
-    found.min_by_key(|(end, _)| *end).map(|(_, core)| core)
-}
-
-fn any(phrases: &[Phrase], said: &[String]) -> bool {
-    phrases.iter().any(|p| p.end_in(said).is_some())
 }
 
 /// The sentences of a turn, each with its words.
@@ -382,7 +331,12 @@ fn short_when(sentences: &[(String, Vec<String>)]) -> Option<String> {
 
 /// The sentence that "that's decided" is about: the one before it in its turn, else the next one there, else the one
 /// that says most in the turn before.
-fn sentence_meant(document: &Document, turn: usize, sentences: &[(String, Vec<String>)], at: usize) -> Option<(usize, String)> {
+fn sentence_meant(
+    document: &Document,
+    turn: usize,
+    sentences: &[(String, Vec<String>)],
+    at: usize,
+) -> Option<(usize, String)> {
     let tells = |s: &&(String, Vec<String>)| content(&s.0).len() >= LEAST_CONTENT && !s.0.ends_with('?');
     let (before, after) = (&sentences[..at], &sentences[at + 1..]);
     if let Some((said, _)) = before.iter().rev().find(tells).or_else(|| after.iter().take(1).find(tells)) {
@@ -400,8 +354,19 @@ fn first_when(said: &str) -> Option<String> {
 /// What a sentence says is to be done: its words from `start` on, without the reasons that follow; the whole sentence
 /// where too little would be left.
 fn core_of(said: &str, start: usize) -> String {
-    const REASONS: &[&str] =
-        &[", so that ", ", because ", ", since ", ", then ", ", if ", ", otherwise ", ", and you'll ", ", same as ", ", weil ", ", damit ", ", sonst "];
+    const REASONS: &[&str] = &[
+        ", so that ",
+        ", because ",
+        ", since ",
+        ", then ",
+        ", if ",
+        ", otherwise ",
+        ", and you'll ",
+        ", same as ",
+        ", weil ",
+        ", damit ",
+        ", sonst ",
+    ];
     let rest = after_words(said, start);
     let end = REASONS.iter().filter_map(|r| rest.find(r)).min().unwrap_or(rest.len());
     let told = if rest[..end].split_whitespace().count() >= 3 { &rest[..end] } else { rest };
@@ -446,9 +411,21 @@ mod tests {
 
     #[test]
     fn a_task_offered_and_declined_is_none() {
-        check_tasks(&[("Carys", "I could write the guide for the volunteers."), ("Ibrahim", "That's kind of you, Carys, but no.")], &[]);
-        check_tasks(&[("Nadia", "Would you do the release notes this time?"), ("Beth", "I'd rather not, honestly.")], &[]);
-        check_tasks(&[("Beth", "I'll bring snacks this afternoon."), ("Nadia", "Nobody's driving over anything, thank you.")], &[]);
+        check_tasks(
+            &[
+                ("Carys", "I could write the guide for the volunteers."),
+                ("Ibrahim", "That's kind of you, Carys, but no."),
+            ],
+            &[],
+        );
+        check_tasks(
+            &[("Nadia", "Would you do the release notes this time?"), ("Beth", "I'd rather not, honestly.")],
+            &[],
+        );
+        check_tasks(
+            &[("Beth", "I'll bring snacks this afternoon."), ("Nadia", "Nobody's driving over anything, thank you.")],
+            &[],
+        );
     }
 
     #[test]
@@ -468,7 +445,8 @@ mod tests {
 
     #[test]
     fn that_is_decided_points_to_what_was_said_before_it() {
-        let document = meeting(&[("Helga", "Timed entry for the glass exhibition only, members book free. That's decided.")]);
+        let document =
+            meeting(&[("Helga", "Timed entry for the glass exhibition only, members book free. That's decided.")]);
         let found = Topic::Decisions.find(&document);
         assert_eq!(found.candidates[0].said, "Timed entry for the glass exhibition only, members book free.");
     }
@@ -481,6 +459,9 @@ mod tests {
             ("Ann", "Then the number of devices stays open."),
         ]);
         let found = Topic::Questions.find(&document);
-        assert_eq!((found.candidates[0].said.as_str(), found.candidates[0].evidence.as_slice()), ("How many devices do we have for the pilot?", &[0, 2][..]));
+        assert_eq!(
+            (found.candidates[0].said.as_str(), found.candidates[0].evidence.as_slice()),
+            ("How many devices do we have for the pilot?", &[0, 2][..])
+        );
     }
 }

@@ -30,7 +30,7 @@ pub enum Otherwise {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
     pub fields: Map<String, Value>,
-    pub turns: Vec<usize>, // its evidence, ascending
+    pub turns: Vec<usize>,  // its evidence, ascending
     pub window: Vec<usize>, // the turns that were read for it
     /// Where it takes back something settled before: all that its turn says.
     pub takes_back: Option<String>,
@@ -54,12 +54,32 @@ pub struct Finisher<'a> {
 }
 
 impl<'a> Finisher<'a> {
-    pub fn new(cx: &'a StepContext<'a>, ground: &'a Ground, schema: &'a Value, least_carried: f64, otherwise: Otherwise) -> Self {
-        Self { cx, ground, schema, builtins: builtin_fields(schema), free_texts: free_texts(schema), least_carried, otherwise }
+    pub fn new(
+        cx: &'a StepContext<'a>,
+        ground: &'a Ground,
+        schema: &'a Value,
+        least_carried: f64,
+        otherwise: Otherwise,
+    ) -> Self {
+        Self {
+            cx,
+            ground,
+            schema,
+            builtins: builtin_fields(schema),
+            free_texts: free_texts(schema),
+            least_carried,
+            otherwise,
+        }
     }
 
     /// Returns the finished item; `None` where it is dropped, which `notes` then says.
-    pub fn finish(&self, mut raw: Map<String, Value>, part: &Part, candidate: Option<&Candidate>, notes: &mut Vec<String>) -> Option<Item> {
+    pub fn finish(
+        &self,
+        mut raw: Map<String, Value>,
+        part: &Part,
+        candidate: Option<&Candidate>,
+        notes: &mut Vec<String>,
+    ) -> Option<Item> {
         let document = self.cx.document;
         let window = part.turns();
         let turns = self.evidence(&mut raw, &window);
@@ -107,7 +127,8 @@ impl<'a> Finisher<'a> {
         if !quoted.is_empty() {
             fields.entry("quoted").or_insert(json!(quoted));
         }
-        let takes_back = candidate.filter(|c| c.reverses).map(|c| document.turn_text(&document.turns[c.turn]).to_owned());
+        let takes_back =
+            candidate.filter(|c| c.reverses).map(|c| document.turn_text(&document.turns[c.turn]).to_owned());
         Some(Item { fields, turns, window, takes_back })
     }
 
@@ -118,7 +139,8 @@ impl<'a> Finisher<'a> {
         let of_kind = |kind| self.builtins.iter().filter(move |(_, b)| *b == kind).map(|(n, _)| n.as_str());
         let mut turns: Vec<usize> = Vec::new();
         for field in of_kind(Builtin::Turns) {
-            let ids: Vec<&str> = raw.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            let ids: Vec<&str> =
+                raw.get(field).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
             turns.extend(window.iter().filter(|&&i| ids.contains(&document.turns[i].id.to_string().as_str())));
         }
         for field in of_kind(Builtin::Quote) {
@@ -137,7 +159,12 @@ impl<'a> Finisher<'a> {
 
     /// The words that stand in for free text: the candidate's, else the item's quote.
     fn said(&self, raw: &Map<String, Value>, candidate: Option<&Candidate>) -> Option<String> {
-        let quote = || self.builtins.iter().find(|(_, b)| *b == Builtin::Quote).and_then(|(n, _)| raw.get(n)?.as_str().map(str::to_owned));
+        let quote = || {
+            self.builtins
+                .iter()
+                .find(|(_, b)| *b == Builtin::Quote)
+                .and_then(|(n, _)| raw.get(n)?.as_str().map(str::to_owned))
+        };
         candidate.map(|c| c.core.clone()).or_else(quote)
     }
 
@@ -175,10 +202,12 @@ impl<'a> Finisher<'a> {
 /// The fields that are text of the model's own, alone or as one of several choices, with their longest length.
 pub fn free_texts(schema: &Value) -> Vec<(String, usize)> {
     let length = |field: &Value| {
-        let is_free = field.get("type").is_some_and(|t| t == "string") && ["enum", "const", "format", "pattern"].iter().all(|k| field.get(*k).is_none());
+        let is_free = field.get("type").is_some_and(|t| t == "string")
+            && ["enum", "const", "format", "pattern"].iter().all(|k| field.get(*k).is_none());
         is_free.then(|| field.get("maxLength").and_then(Value::as_u64).unwrap_or(200) as usize)
     };
-    let options = |field: &Value| ["anyOf", "oneOf"].iter().filter_map(|k| field.get(*k)?.as_array()).flatten().find_map(length);
+    let options =
+        |field: &Value| ["anyOf", "oneOf"].iter().filter_map(|k| field.get(*k)?.as_array()).flatten().find_map(length);
     let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
     properties.filter_map(|(name, field)| Some((name.clone(), length(field).or_else(|| options(field))?))).collect()
 }

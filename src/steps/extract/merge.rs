@@ -42,13 +42,21 @@ impl Merge {
                 Some(Same::Equal(field) | Same::Similar(field, _)) => field.clone(),
                 None => {
                     let hint = "a field's name, or `similar(field, 0.8)`".to_owned();
-                    read.fault_with_hint(&path, format!("`{rule}` is no rule for when two items are the same"), Some(hint));
+                    read.fault_with_hint(
+                        &path,
+                        format!("`{rule}` is no rule for when two items are the same"),
+                        Some(hint),
+                    );
                     continue;
                 }
             };
             if !fields.is_empty() && !fields.contains(&field) {
                 let near = crate::diagnostic::suggest(&field, fields.iter().map(String::as_str));
-                read.fault_with_hint(&path, format!("the schema has no field `{field}`"), near.map(|n| format!("did you mean `{n}`?")));
+                read.fault_with_hint(
+                    &path,
+                    format!("the schema has no field `{field}`"),
+                    near.map(|n| format!("did you mean `{n}`?")),
+                );
             }
             same_when.extend(parsed);
         }
@@ -140,9 +148,7 @@ impl Merge {
         let mut taken_back: Vec<usize> = Vec::new();
         for later in 0..items.len() {
             let Some(text) = items[later].takes_back.clone() else { continue };
-            let alike = |i: usize| {
-                carried_by(&words_of(&items[i].fields), &content(&text))
-            };
+            let alike = |i: usize| carried_by(&words_of(&items[i].fields), &content(&text));
             let earlier = (0..later).filter(|i| !taken_back.contains(i)).map(|i| (i, alike(i)));
             let best = earlier.fold(None, |best: Option<(usize, f64)>, (i, s)| match best {
                 Some((_, most)) if most > s => best,
@@ -176,17 +182,20 @@ pub fn one(items: Vec<Item>, schema: &Value, notes: &mut Vec<String>) -> Option<
         merge.join(&mut first, item);
     }
     if let Some(Value::Array(conflicts)) = first.fields.get("conflicts") {
-        let mut fields: Vec<&str> = conflicts.iter().filter_map(Value::as_object).flat_map(|c| c.keys().map(String::as_str)).collect();
+        let mut fields: Vec<&str> =
+            conflicts.iter().filter_map(Value::as_object).flat_map(|c| c.keys().map(String::as_str)).collect();
         fields.sort_unstable();
         fields.dedup();
-        notes.push(format!("parts disagree on {}: the first is kept, the others are in `conflicts`", fields.join(", ")));
+        notes
+            .push(format!("parts disagree on {}: the first is kept, the others are in `conflicts`", fields.join(", ")));
     }
     Some(first.into_value())
 }
 
 fn lists_of(schema: &Value) -> Vec<String> {
     let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let is_list = |f: &Value| f.get("type").is_some_and(|t| t == "array") || f.get("$ref").is_some_and(|r| r == "builtin:turns");
+    let is_list =
+        |f: &Value| f.get("type").is_some_and(|t| t == "array") || f.get("$ref").is_some_and(|r| r == "builtin:turns");
     properties.filter(|(_, f)| is_list(f)).map(|(n, _)| n.clone()).collect()
 }
 
@@ -203,7 +212,8 @@ fn parse(rule: &str) -> Option<Same> {
 
 /// All that an item says, as one text.
 fn words_of(fields: &Map<String, Value>) -> String {
-    let said = fields.iter().filter(|(k, _)| !matches!(k.as_str(), "evidence" | "at" | "quoted")).map(|(_, v)| plain(v));
+    let said =
+        fields.iter().filter(|(k, _)| !matches!(k.as_str(), "evidence" | "at" | "quoted")).map(|(_, v)| plain(v));
     said.filter(|t| !t.is_empty()).collect::<Vec<_>>().join(" · ")
 }
 

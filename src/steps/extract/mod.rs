@@ -6,118 +6,34 @@
 
 mod cues;
 mod items;
+mod kind;
 mod merge;
+mod phrases;
 mod verify;
+
+pub use self::kind::KIND;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use self::cues::{Candidate, Cues, Topic};
+use self::cues::{Candidate, Topic};
 use self::items::{Finisher, Otherwise};
 use self::merge::Merge;
 use self::verify::Verify;
 use super::ask::{Asker, Question, language, render_with};
 use super::grounding::Ground;
-use super::options::Reader;
 use super::parts::{Part, coverage, coverage_of_turns, pack};
 use super::prompt::{Template, texts};
 use super::schema::{self, Builtin, Scope};
-use super::{BuildContext, OptionFault, Port, Reason, Step, StepContext, StepError, StepKind, StepOutput};
+use super::{Reason, Step, StepContext, StepError, StepOutput};
 use crate::inference::engine::{Constraint, FinishReason};
-use crate::spec::{KeySpec, ValueSpec};
 
 /// Tokens an answer may have beside its strings: braces, names of fields, numbers.
 const TOKENS_PER_FIELD: usize = 12;
 const MOST_ANSWER_TOKENS: usize = 1536;
 /// Characters of free text per token, low so that the answer has room.
 const CHARS_PER_TOKEN: usize = 3;
-
-pub static KIND: StepKind = StepKind {
-    name: "extract",
-    summary: "Finds items that fit a schema, each with the words and turns that show it",
-    guide: "Give `schema` for one object per document or `many` for a list. The answer cannot break the schema: it is \
-            decoded under it. `builtin:turns`, `builtin:quote`, `builtin:speaker` and `builtin:when` (short: `turns`, \
-            `quote`, `speaker`, `when`) can only take turns, sentences, names and dates that the text at hand holds; \
-            put them first, so that the evidence is chosen before the words. An empty list is an answer, and an error \
-            is no empty list.\n\n\
-            Without `candidates` every part of the document is read in full. With it, a transcript is searched for \
-            sentences whose words point to an item, and the model is asked about each with the turns `around` it: \
-            right for small models. What the words settle is then not asked for: the turn, the sentence, the day it \
-            names, and the speaker where the words say who. What was offered and turned down is left out and counted. \
-            Turns that were not shown to the model are said to be unread.\n\n\
-            Every item has `at`, the time of its first evidence; beside a field of type `when` stands `<field>_date`, \
-            the day it means counted from `doc.meta.date`, where that is sure. Free text that the turns read do not \
-            carry is replaced by the words said, and the item's `quoted` names the field.",
-    needs_model: true,
-    keys: &[
-        KeySpec::optional("schema", ValueSpec::Schema, "One object per document"),
-        KeySpec::optional("many", ValueSpec::Schema, "One item of a list"),
-        KeySpec::optional("instruct", ValueSpec::Template, "What to find, in words for the model"),
-        KeySpec::optional("examples", ValueSpec::List(&ValueSpec::Any), "Items as they should look"),
-        KeySpec::optional(
-            "candidates",
-            ValueSpec::OneOf(&[
-                ValueSpec::Choice(&["tasks", "decisions", "questions"]),
-                ValueSpec::List(&ValueSpec::Text),
-            ]),
-            "Ask only about sentences with certain words: a list that comes with the program, or your own phrases",
-        ),
-        KeySpec::default(
-            "around",
-            ValueSpec::Amount { units: &["turns"] },
-            "3 turns",
-            "With `candidates`: the turns before a candidate that are read with it; two come after",
-        ),
-        KeySpec::default(
-            "long",
-            ValueSpec::Object(&[
-                KeySpec::default(
-                    "split",
-                    ValueSpec::Object(&[
-                        KeySpec::default("by", ValueSpec::Choice(&["turns"]), "turns", "What is kept whole"),
-                        KeySpec::optional("size", ValueSpec::Amount { units: &["tokens"] }, "Tokens of the document read at once; left out, as for `summarize`"),
-                        KeySpec::default("overlap", ValueSpec::Amount { units: &["turns"] }, "2 turns", "Turns read again with the next part"),
-                    ]),
-                    "{}",
-                    "How a long document is cut",
-                ),
-                KeySpec::default(
-                    "merge",
-                    ValueSpec::Object(&[
-                        KeySpec::optional("same_when", ValueSpec::List(&ValueSpec::Text), "Two items are one when all of these hold: a field's name says that it is equal, `similar(field, 0.8)` that its words are alike"),
-                        KeySpec::optional("union", ValueSpec::List(&ValueSpec::Text), "Lists that are joined"),
-                        KeySpec::default("conflict", ValueSpec::Choice(&["keep-both-and-mark", "first", "last"]), "keep-both-and-mark", "What happens to fields that differ, and to decisions that are taken back"),
-                    ]),
-                    "{}",
-                    "How items of several parts become one list",
-                ),
-            ]),
-            "{}",
-            "How a long document is read",
-        ),
-        KeySpec::default(
-            "ground",
-            ValueSpec::Object(&[
-                KeySpec::default("at_least", ValueSpec::Number { min: 0.0, max: 1.0 }, "0.5", "The least share of a free text's words that the turns read must hold"),
-                KeySpec::default("otherwise", ValueSpec::Choice(&["quote", "none", "drop"]), "quote", "What to do with free text they do not hold: put the words said in its place, none, or drop the item"),
-            ]),
-            "{}",
-            "Holds free text against what was said",
-        ),
-        KeySpec::optional(
-            "verify",
-            ValueSpec::List(&ValueSpec::OneOf(&[
-                ValueSpec::Object(&[KeySpec::required("support", ValueSpec::Number { min: 0.0, max: 1.0 }, "The least probability that the model says yes when asked whether the item is true of its text")]),
-                ValueSpec::Expression,
-            ])),
-            "What must hold of `item`; an item that fails is dropped and counted",
-        ),
-    ],
-    outputs: &[Port { name: "", kind: "list", help: "The items; with `schema`, the one object" }],
-    example: "id: actions\nuse: extract\nmany: { evidence: turns, said: quote, task: string, owner: speaker?, due: when? }\ninstruct: Find the tasks that someone took on.\ncandidates: tasks\nverify: [\"item.owner is none or item.owner in doc.speakers\"]\n",
-    build,
-};
 
 struct Extract {
     schema: Value, // of one item
@@ -132,68 +48,6 @@ struct Extract {
     least_carried: f64,
     otherwise: Otherwise,
     verify: Verify,
-}
-
-fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
-    let mut read = Reader::new(cx);
-    let schema_of = |key: &str, read: &mut Reader<'_>| match schema::from_options(cx, key) {
-        Ok(schema) => schema,
-        Err(faults) => {
-            for fault in faults {
-                let path: Vec<&str> = fault.path.iter().map(String::as_str).collect();
-                read.fault_with_hint(&path, fault.message, fault.hints.into_iter().next());
-            }
-            None
-        }
-    };
-    let one = schema_of("schema", &mut read);
-    let item = schema_of("many", &mut read);
-    let (written_one, written_many) = (read.at(&["schema"]).is_some(), read.at(&["many"]).is_some());
-    if written_one == written_many {
-        let fact = if written_one { "both `schema` and `many` are given" } else { "neither `schema` nor `many` is given" };
-        read.fault_with_hint(&[], fact, Some("`schema` describes one object per document, `many` one item of a list".into()));
-    }
-    let many = item.is_some();
-    let schema = item.or(one);
-    if let Some(kind) = schema.as_ref().filter(|s| s.get("properties").is_none()) {
-        let key = if many { "many" } else { "schema" };
-        let fact = kind.get("type").and_then(Value::as_str).map_or("no fields".into(), |t| format!("type `{t}`"));
-        read.fault(&[key], format!("an item is an object with fields, and this schema has {fact}"));
-    }
-    let topic = match read.at(&["candidates"]) {
-        Some(Value::String(name)) => match name.as_str() {
-            "tasks" => Some(Topic::Tasks),
-            "decisions" => Some(Topic::Decisions),
-            _ => Some(Topic::Questions),
-        },
-        Some(_) => Some(Topic::Phrases(Cues::of_phrases(read.texts(&["candidates"])))),
-        None => None,
-    };
-    if topic.is_some() && !many {
-        read.fault(&["candidates"], "candidates make a list of items: they go with `many`");
-    }
-    let fields: Vec<String> = schema.iter().flat_map(|s| field_names(s)).collect();
-    let merge = Merge::read(&mut read, &fields);
-    let verify = Verify::read(&mut read);
-    let step = Extract {
-        many,
-        instruct: read.template(&["instruct"]),
-        examples: read.at(&["examples"]).and_then(Value::as_array).cloned().unwrap_or_default(),
-        topic,
-        around: read.amount(&["around"]).map_or(3, |(n, _)| n),
-        size: read.amount(&["long", "split", "size"]).map(|(n, _)| n),
-        overlap: read.amount(&["long", "split", "overlap"]).map_or(2, |(n, _)| n),
-        merge,
-        least_carried: read.number(&["ground", "at_least"]).unwrap_or(0.5),
-        otherwise: match read.text(&["ground", "otherwise"]) {
-            Some("none") => Otherwise::None,
-            Some("drop") => Otherwise::Drop,
-            _ => Otherwise::Quote,
-        },
-        verify,
-        schema: schema.unwrap_or_default(),
-    };
-    read.finish(Some(Box::new(step) as Box<dyn Step>))
 }
 
 fn field_names(schema: &Value) -> Vec<String> {
@@ -267,8 +121,10 @@ impl Step for Extract {
         out.value = if self.many {
             Value::Array(items.into_iter().map(items::Item::into_value).collect())
         } else {
-            merge::one(items, &self.schema, &mut out.notes)
-                .ok_or_else(|| StepError { reason: Reason::NoTextFound, detail: "there is nothing to extract from".into() })?
+            merge::one(items, &self.schema, &mut out.notes).ok_or_else(|| StepError {
+                reason: Reason::NoTextFound,
+                detail: "there is nothing to extract from".into(),
+            })?
         };
         Ok(out)
     }
@@ -284,7 +140,13 @@ impl Extract {
     }
 
     /// The turns around each candidate, as many of them as fit: at least the candidate's own.
-    fn windows(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str, candidates: &[Candidate]) -> Result<Vec<Part>, StepError> {
+    fn windows(
+        &self,
+        cx: &StepContext<'_>,
+        asker: &Asker<'_>,
+        instruct: &str,
+        candidates: &[Candidate],
+    ) -> Result<Vec<Part>, StepError> {
         const AFTER: usize = 2;
         let empty = self.prompt("", instruct, None)?;
         let room = asker.room(&empty, answer_tokens(&self.schema, false))?;
@@ -294,7 +156,8 @@ impl Extract {
             let mut from = first.saturating_sub(self.around);
             let mut to = (candidate.turn + AFTER + 1).min(document.turns.len());
             loop {
-                let pieces = (from..to).map(|i| super::parts::Piece { turn: Some(i), range: document.turns[i].range.clone() });
+                let pieces =
+                    (from..to).map(|i| super::parts::Piece { turn: Some(i), range: document.turns[i].range.clone() });
                 let mut part = Part { pieces: pieces.collect(), num_tokens: 0 };
                 part.num_tokens = asker.generator.count_tokens(&part.lines(document));
                 if part.num_tokens <= room || to - from <= 1 {
@@ -307,7 +170,12 @@ impl Extract {
         Ok(candidates.iter().map(window).collect())
     }
 
-    fn reading<'a>(&self, cx: &StepContext<'_>, part: &'a Part, candidate: Option<&'a Candidate>) -> Result<Reading<'a>, StepError> {
+    fn reading<'a>(
+        &self,
+        cx: &StepContext<'_>,
+        part: &'a Part,
+        candidate: Option<&'a Candidate>,
+    ) -> Result<Reading<'a>, StepError> {
         let scope = if cx.document.turns.is_empty() {
             let text = part.speech(cx.document);
             Scope { quotes: schema::quotes(&text), when: schema::when(&text), ..Scope::default() }
@@ -338,7 +206,14 @@ impl Extract {
     }
 
     /// Asks all readings. An inner `None` is a reading that failed; why is in `out.partial`.
-    fn ask(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str, readings: &[Reading<'_>], out: &mut StepOutput) -> Result<Vec<Option<Vec<Map<String, Value>>>>, StepError> {
+    fn ask(
+        &self,
+        cx: &StepContext<'_>,
+        asker: &Asker<'_>,
+        instruct: &str,
+        readings: &[Reading<'_>],
+        out: &mut StepOutput,
+    ) -> Result<Vec<Option<Vec<Map<String, Value>>>>, StepError> {
         let mut questions = Vec::new();
         for reading in readings {
             let Some(schema) = &reading.asked else { continue };
@@ -349,7 +224,11 @@ impl Extract {
             let list = self.many && reading.candidate.is_none();
             let prompt = self.prompt(&text, instruct, reading.candidate.map(|c| (cx, c)))?;
             let mut question = Question::new(prompt, answer_tokens(schema, list), asker.sampling());
-            let whole = if list { json!({ "type": "array", "items": schema, "maxItems": MAX_ITEMS_PER_PART }) } else { schema.clone() };
+            let whole = if list {
+                json!({ "type": "array", "items": schema, "maxItems": MAX_ITEMS_PER_PART })
+            } else {
+                schema.clone()
+            };
             question.constraint = Constraint::JsonSchema(compact(whole));
             if reading.candidate.is_some() {
                 question.max_tokens = question.max_tokens.min(MOST_CANDIDATE_TOKENS);
@@ -365,9 +244,9 @@ impl Extract {
                 results.push(Some(reading.candidate.map(|_| reading.settled.clone()).into_iter().collect()));
                 continue;
             }
-            let answer = answers.next().unwrap_or_else(|| {
-                Err(crate::inference::engine::GenerateError::Engine("an answer is missing".into()))
-            });
+            let answer = answers
+                .next()
+                .unwrap_or_else(|| Err(crate::inference::engine::GenerateError::Engine("an answer is missing".into())));
             let place = place_of(cx, reading);
             match answer {
                 Ok(answer) => {
@@ -375,7 +254,8 @@ impl Extract {
                     match schema::salvage(&answer.text) {
                         Some(salvaged) if reading.candidate.is_none() || !salvaged.cut => {
                             if salvaged.cut || answer.finish == FinishReason::Length {
-                                out.partial.push(format!("the items of {place} were cut off at the answer's token limit"));
+                                out.partial
+                                    .push(format!("the items of {place} were cut off at the answer's token limit"));
                             }
                             results.push(Some(objects(salvaged.value, &reading.settled)));
                         }
@@ -412,7 +292,12 @@ impl Extract {
         item
     }
 
-    fn prompt(&self, text: &str, instruct: &str, about: Option<(&StepContext<'_>, &Candidate)>) -> Result<String, StepError> {
+    fn prompt(
+        &self,
+        text: &str,
+        instruct: &str,
+        about: Option<(&StepContext<'_>, &Candidate)>,
+    ) -> Result<String, StepError> {
         let names = json!({
             "text": text, "instruct": instruct, "examples": self.examples, "many": self.many,
             "fields": field_names(&self.schema).join(", "),
@@ -435,7 +320,9 @@ fn settle(cx: &StepContext<'_>, schema: &Value, candidate: &Candidate) -> Map<St
     let mut speaker_settled = false;
     for (field, builtin) in schema::builtin_fields(schema) {
         let value = match builtin {
-            Builtin::Turns => json!(candidate.evidence.iter().map(|&i| cx.document.turns[i].id.to_string()).collect::<Vec<_>>()),
+            Builtin::Turns => {
+                json!(candidate.evidence.iter().map(|&i| cx.document.turns[i].id.to_string()).collect::<Vec<_>>())
+            }
             Builtin::Quote => json!(candidate.said),
             Builtin::When => json!(candidate.when),
             Builtin::Speaker => match candidate.people.as_slice() {
@@ -468,13 +355,21 @@ fn objects(answer: Value, settled: &Map<String, Value>) -> Vec<Map<String, Value
 fn answer_tokens(schema: &Value, list: bool) -> usize {
     fn walk(schema: &Value) -> usize {
         let Value::Object(map) = schema else { return 1 };
-        let longest = |list: &[Value]| list.iter().map(|v| v.as_str().map_or(4, str::len)).max().unwrap_or(0) / CHARS_PER_TOKEN;
+        let longest =
+            |list: &[Value]| list.iter().map(|v| v.as_str().map_or(4, str::len)).max().unwrap_or(0) / CHARS_PER_TOKEN;
         let times = |key: &str| map.get(key).and_then(Value::as_u64).unwrap_or(1).min(8) as usize;
         let own = map.get("maxLength").and_then(Value::as_u64).unwrap_or(0) as usize / CHARS_PER_TOKEN
             + map.get("enum").and_then(Value::as_array).map_or(0, |l| longest(l));
-        let fields: usize = map.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(_, f)| TOKENS_PER_FIELD + walk(f)).sum();
+        let fields: usize = map
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(_, f)| TOKENS_PER_FIELD + walk(f))
+            .sum();
         let items = map.get("items").map_or(0, walk) * times("maxItems");
-        let options = ["anyOf", "oneOf"].iter().filter_map(|k| map.get(*k)?.as_array()).flatten().map(walk).max().unwrap_or(0);
+        let options =
+            ["anyOf", "oneOf"].iter().filter_map(|k| map.get(*k)?.as_array()).flatten().map(walk).max().unwrap_or(0);
         own + fields + items + options + 4
     }
     (walk(schema) * if list { 4 } else { 1 }).clamp(48, MOST_ANSWER_TOKENS)
@@ -497,12 +392,17 @@ fn place_of(cx: &StepContext<'_>, reading: &Reading<'_>) -> String {
 }
 
 fn search_note(cx: &StepContext<'_>, found: &cues::Found) -> String {
-    let ids = |turns: &[usize]| turns.iter().map(|&i| cx.document.turns[i].id.to_string()).collect::<Vec<_>>().join(", ");
+    let ids =
+        |turns: &[usize]| turns.iter().map(|&i| cx.document.turns[i].id.to_string()).collect::<Vec<_>>().join(", ");
     let declined = match found.declined.as_slice() {
         [] => String::new(),
         turns => format!("; left out as turned down: {}", ids(turns)),
     };
-    format!("searched {} turns by their words, {} candidates{declined}", cx.document.turns.len(), found.candidates.len())
+    format!(
+        "searched {} turns by their words, {} candidates{declined}",
+        cx.document.turns.len(),
+        found.candidates.len()
+    )
 }
 
 #[cfg(test)]

@@ -23,7 +23,11 @@ fn schema_of(request: &crate::inference::engine::GenerateRequest) -> Value {
 
 #[test]
 fn evidence_is_limited_to_the_turns_of_the_part_and_follows_the_quote() {
-    let document = meeting(&[("Anna", "I'll send the report by Friday."), ("Bo", "Thanks, that is kind."), ("Cy", "We talked about cake.")]);
+    let document = meeting(&[
+        ("Anna", "I'll send the report by Friday."),
+        ("Bo", "Thanks, that is kind."),
+        ("Cy", "We talked about cake."),
+    ]);
     let fake = Fake::new(|_, request| {
         let schema = schema_of(request);
         assert_eq!(schema["items"]["properties"]["evidence"]["items"]["enum"], json!(["T1", "T2", "T3"]));
@@ -53,7 +57,8 @@ fn an_empty_list_is_an_answer_and_an_error_is_none() {
 #[test]
 fn a_list_that_was_cut_off_is_kept_as_far_as_it_goes_and_partial() {
     let document = meeting(&[("Anna", "Please paint the fence and mow the lawn.")]);
-    let fake = Fake::new(|_, _| Ok((r#"[{"task": "Paint the fence"}, {"task": "Mow the"#.into(), FinishReason::Length)));
+    let fake =
+        Fake::new(|_, _| Ok((r#"[{"task": "Paint the fence"}, {"task": "Mow the"#.into(), FinishReason::Length)));
     let out = fakes::run(&KIND, options(json!({ "many": { "task": "string" } })), &document, &fake).unwrap();
     assert_eq!(out.value[0]["task"], "Paint the fence");
     assert!(out.partial[0].contains("T1"), "{:?}", out.partial);
@@ -108,7 +113,10 @@ fn a_decision_that_is_taken_back_is_left_out_where_the_last_counts() {
         ("Helga", "Then we turn it round. We don't go with Gatewell for the tickets, we go with Ombra."),
     ]);
     let fake = Fake::answering(|prompt| {
-        let said = prompt.rsplit_once("said: \"").map(|(_, rest)| rest.split('"').next().unwrap_or_default()).unwrap_or_default();
+        let said = prompt
+            .rsplit_once("said: \"")
+            .map(|(_, rest)| rest.split('"').next().unwrap_or_default())
+            .unwrap_or_default();
         json!({ "decision": said }).to_string()
     });
     let more = json!({
@@ -140,7 +148,13 @@ fn support_is_the_models_yes_against_its_habit_of_saying_yes() {
 fn one_object_is_read_from_all_parts_and_disagreement_is_said() {
     let document = plain("Invoice of Acme, total 12.\n\nIt is due on Friday.\n\nInvoice of Bolt, total 12.");
     let fake = Fake::answering(|prompt| {
-        let vendor = if prompt.contains("Acme") { json!("Acme") } else if prompt.contains("Bolt") { json!("Bolt") } else { Value::Null };
+        let vendor = if prompt.contains("Acme") {
+            json!("Acme")
+        } else if prompt.contains("Bolt") {
+            json!("Bolt")
+        } else {
+            Value::Null
+        };
         json!({ "vendor": vendor, "total": 12 }).to_string()
     });
     let more = json!({
@@ -160,8 +174,14 @@ fn faults_of_the_options_are_all_named_with_their_place() {
     });
     let faults = fakes::build(&KIND, options(more)).err().unwrap();
     let paths: Vec<String> = faults.iter().map(|f| f.path.join(".")).collect();
-    assert!(paths.contains(&"many.task".to_string()) && paths.contains(&"verify.0".to_string()) && paths.contains(&String::new()), "{faults:?}");
-    let more = json!({ "many": { "task": "string" }, "long": { "merge": { "same_when": ["similar(taks, 0.8)", "x y"] } } });
+    assert!(
+        paths.contains(&"many.task".to_string())
+            && paths.contains(&"verify.0".to_string())
+            && paths.contains(&String::new()),
+        "{faults:?}"
+    );
+    let more =
+        json!({ "many": { "task": "string" }, "long": { "merge": { "same_when": ["similar(taks, 0.8)", "x y"] } } });
     let faults = fakes::build(&KIND, options(more)).err().unwrap();
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].hints[0].contains("task"));

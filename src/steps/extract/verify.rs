@@ -40,14 +40,22 @@ impl Verify {
 
     /// Drops the items that do not hold, and says how many and why. An expression that cannot be evaluated fails the
     /// step: it is a mistake in the file and no property of an item.
-    pub fn apply(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str, items: &mut Vec<Item>, out: &mut StepOutput) -> Result<(), StepError> {
+    pub fn apply(
+        &self,
+        cx: &StepContext<'_>,
+        asker: &Asker<'_>,
+        instruct: &str,
+        items: &mut Vec<Item>,
+        out: &mut StepOutput,
+    ) -> Result<(), StepError> {
         if let Some(least) = self.support {
             self.support(cx, asker, instruct, items, out)?;
             let before = items.len();
             let probability = |i: &Item| i.fields.get("support").and_then(Value::as_f64).unwrap_or(1.0);
             items.retain(|i| probability(i) >= least);
             if items.len() < before {
-                out.notes.push(format!("dropped {} of {before} items with a support below {least}", before - items.len()));
+                out.notes
+                    .push(format!("dropped {} of {before} items with a support below {least}", before - items.len()));
             }
         }
         for expression in &self.expressions {
@@ -61,7 +69,11 @@ impl Verify {
             *items = kept;
             if let Some(first) = dropped.first() {
                 let shown = clip(&Value::Object(first.fields.clone()).to_string(), 80);
-                out.notes.push(format!("dropped {} items for which `{}` does not hold, such as {shown}", dropped.len(), expression.source()));
+                out.notes.push(format!(
+                    "dropped {} items for which `{}` does not hold, such as {shown}",
+                    dropped.len(),
+                    expression.source()
+                ));
             }
         }
         Ok(())
@@ -69,15 +81,27 @@ impl Verify {
 
     /// Asks of each item whether it is true of the turns read for it. The odds of yes against no are taken against
     /// the same odds after the same question without a text, so that a model that likes to say yes gains nothing by it.
-    fn support(&self, cx: &StepContext<'_>, asker: &Asker<'_>, instruct: &str, items: &mut [Item], out: &mut StepOutput) -> Result<(), StepError> {
+    fn support(
+        &self,
+        cx: &StepContext<'_>,
+        asker: &Asker<'_>,
+        instruct: &str,
+        items: &mut [Item],
+        out: &mut StepOutput,
+    ) -> Result<(), StepError> {
         let answers: Vec<&str> = YES.iter().chain(NO).copied().collect();
         let total = items.len();
         for (i, item) in items.iter_mut().enumerate() {
             cx.cancel.check()?;
-            let pieces = item.window.iter().map(|&t| Piece { turn: Some(t), range: cx.document.turns[t].range.clone() });
+            let pieces =
+                item.window.iter().map(|&t| Piece { turn: Some(t), range: cx.document.turns[t].range.clone() });
             let text = Part { pieces: pieces.collect(), num_tokens: 0 }.speech(cx.document);
-            let says = item.fields.iter().filter(|(k, v)| !v.is_null() && !matches!(k.as_str(), "evidence" | "at" | "said" | "quoted" | "support"));
-            let says: Vec<String> = says.map(|(k, v)| format!("{k}: {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned))).collect();
+            let says = item.fields.iter().filter(|(k, v)| {
+                !v.is_null() && !matches!(k.as_str(), "evidence" | "at" | "said" | "quoted" | "support")
+            });
+            let says: Vec<String> = says
+                .map(|(k, v)| format!("{k}: {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)))
+                .collect();
             let mut odds = [0.0; 2];
             for (with_text, odds) in [text.as_str(), ""].into_iter().zip(&mut odds) {
                 let names = json!({

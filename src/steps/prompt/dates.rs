@@ -68,14 +68,17 @@ fn find(text: &str, base: Date) -> Vec<(Range<usize>, Option<Date>)> {
     let mut found: Vec<(Range<usize>, Option<Date>)> = Vec::new();
     let mut at = 0;
     while at < tokens.len() {
-        let Some((date, used)) = date_at(&words, at, base, ends_clause(at)).or_else(|| vague_at(&words, at).map(|used| (None, used))) else {
+        let Some((date, used)) =
+            date_at(&words, at, base, ends_clause(at)).or_else(|| vague_at(&words, at).map(|used| (None, used)))
+        else {
             at += 1;
             continue;
         };
         let before = |i: usize| at.checked_sub(i).map(|b| words[b]).unwrap_or_default();
         // What belongs to the phrase on its left: "next", "before", "the day after".
         let mut first = at;
-        let is_day_alone = ordinal(words[at]).is_some() && matches!(before(1), "the" | "am" | "den" | "dem" | "der" | "zum");
+        let is_day_alone =
+            ordinal(words[at]).is_some() && matches!(before(1), "the" | "am" | "den" | "dem" | "der" | "zum");
         if is_qualifier(before(1)) || is_day_alone {
             first = at - 1;
         }
@@ -85,7 +88,11 @@ fn find(text: &str, base: Date) -> Vec<(Range<usize>, Option<Date>)> {
         match found.last_mut() {
             Some((last, last_date)) if is_joint(&text[last.end.min(range.start)..range.start]) => {
                 last.end = end;
-                *last_date = if weekday_alone(&text[last.clone()]) || last_date.is_none() { date.or(*last_date) } else { *last_date };
+                *last_date = if weekday_alone(&text[last.clone()]) || last_date.is_none() {
+                    date.or(*last_date)
+                } else {
+                    *last_date
+                };
             }
             _ => found.push((range, date)),
         }
@@ -110,18 +117,51 @@ fn weekday_alone(phrase: &str) -> bool {
 }
 
 fn is_qualifier(word: &str) -> bool {
-    is_next(word) || matches!(word, "this" | "before" | "vor" | "diesen" | "diese" | "dieser" | "kommenden" | "coming" | "late" | "early" | "ende")
+    is_next(word)
+        || matches!(
+            word,
+            "this"
+                | "before"
+                | "vor"
+                | "diesen"
+                | "diese"
+                | "dieser"
+                | "kommenden"
+                | "coming"
+                | "late"
+                | "early"
+                | "ende"
+        )
 }
 
 /// Times that are no sure day: "this week", "next month", "before four", "this afternoon", "heute abend" is a day.
 fn vague_at(words: &[&str], at: usize) -> Option<usize> {
     let word = |i: usize| words.get(at + i).copied().unwrap_or_default();
-    let spans = ["week", "month", "quarter", "year", "weekend", "afternoon", "morning", "evening", "summer", "autumn", "woche", "monat", "quartal", "jahr", "wochenende"];
+    let spans = [
+        "week",
+        "month",
+        "quarter",
+        "year",
+        "weekend",
+        "afternoon",
+        "morning",
+        "evening",
+        "summer",
+        "autumn",
+        "woche",
+        "monat",
+        "quartal",
+        "jahr",
+        "wochenende",
+    ];
     let leads = ["this", "next", "diese", "diesen", "dieses", "nächste", "nächsten", "nächstes", "am"];
     if leads.contains(&word(0)) && spans.contains(&word(1)) {
         return Some(2);
     }
-    let hours = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "noon", "lunch"];
+    let hours = [
+        "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "noon",
+        "lunch",
+    ];
     (matches!(word(0), "before" | "until") && hours.contains(&word(1))).then_some(2)
 }
 
@@ -185,8 +225,8 @@ fn is_counted(next: &str) -> bool {
 }
 
 /// Words that may follow a day of the month: "by the twenty-fourth, so that …".
-const SMALL_WORDS: &[&str] = &["so", "and", "or", "then", "if", "that", "is", "at", "und", "oder", "dann", "also", "ist", "um", "live"];
-
+const SMALL_WORDS: &[&str] =
+    &["so", "and", "or", "then", "if", "that", "is", "at", "und", "oder", "dann", "also", "ist", "um", "live"];
 
 /// "14 march", "14th of march 2025", "march 14th", "14. märz".
 fn month_and_day<'a>(word: &dyn Fn(usize) -> &'a str, base: Date) -> Option<(Option<Date>, usize)> {
@@ -277,13 +317,48 @@ fn day_number(word: &str) -> Option<i8> {
 /// A day of the month in words: "twenty-fourth", "siebenundzwanzigsten".
 fn ordinal(word: &str) -> Option<i8> {
     const ENGLISH: [&str; 20] = [
-        "first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth", "eleventh",
-        "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth", "eighteenth", "nineteenth",
+        "first",
+        "second",
+        "third",
+        "fourth",
+        "fifth",
+        "sixth",
+        "seventh",
+        "eighth",
+        "ninth",
+        "tenth",
+        "eleventh",
+        "twelfth",
+        "thirteenth",
+        "fourteenth",
+        "fifteenth",
+        "sixteenth",
+        "seventeenth",
+        "eighteenth",
+        "nineteenth",
         "twentieth",
     ];
     const GERMAN: [&str; 20] = [
-        "erst", "zweit", "dritt", "viert", "fünft", "sechst", "siebt", "acht", "neunt", "zehnt", "elft", "zwölft",
-        "dreizehnt", "vierzehnt", "fünfzehnt", "sechzehnt", "siebzehnt", "achtzehnt", "neunzehnt", "zwanzigst",
+        "erst",
+        "zweit",
+        "dritt",
+        "viert",
+        "fünft",
+        "sechst",
+        "siebt",
+        "acht",
+        "neunt",
+        "zehnt",
+        "elft",
+        "zwölft",
+        "dreizehnt",
+        "vierzehnt",
+        "fünfzehnt",
+        "sechzehnt",
+        "siebzehnt",
+        "achtzehnt",
+        "neunzehnt",
+        "zwanzigst",
     ];
     let place = |list: &[&str], word: &str| list.iter().position(|w| *w == word).map(|i| i as i8 + 1);
     match word {
@@ -291,7 +366,9 @@ fn ordinal(word: &str) -> Option<i8> {
         "thirty-first" => return Some(31),
         _ => {}
     }
-    if let Some(day) = place(&ENGLISH, word).or_else(|| word.strip_prefix("twenty-").and_then(|w| place(&ENGLISH[..9], w)).map(|d| 20 + d)) {
+    if let Some(day) = place(&ENGLISH, word)
+        .or_else(|| word.strip_prefix("twenty-").and_then(|w| place(&ENGLISH[..9], w)).map(|d| 20 + d))
+    {
         return Some(day);
     }
     let stem = ["en", "er", "em", "es", "e"].iter().find_map(|e| word.strip_suffix(e))?;
@@ -299,7 +376,8 @@ fn ordinal(word: &str) -> Option<i8> {
     match stem {
         "dreißigst" => Some(30),
         "einunddreißigst" => Some(31),
-        _ => place(&GERMAN, stem).or_else(|| stem.strip_suffix("undzwanzigst").and_then(|u| place(&UNITS, u)).map(|d| 20 + d)),
+        _ => place(&GERMAN, stem)
+            .or_else(|| stem.strip_suffix("undzwanzigst").and_then(|u| place(&UNITS, u)).map(|d| 20 + d)),
     }
 }
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use minijinja::value::{Enumerator, Object, ObjectRepr, Serde, Value as Inner, ValueKind};
 use serde_json::{Map, Value};
 
-
 /// JSON deeper than this is refused rather than walked: no step makes any.
 const MAX_DEPTH: usize = 200;
 
@@ -86,4 +85,3 @@ fn json_within(value: &Inner, depth: usize) -> Result<Value, String> {
         _ => serde_json::to_value(value).map_err(|e| e.to_string()),
     }
 }
-

@@ -63,7 +63,9 @@ mod tests {
 
     #[test]
     fn every_compiled_in_prompt_is_a_valid_template() {
-        for text in [&SYSTEM, &NOTE, &NOTE_OPENING, &WRITE, &ABOUT, &ABOUT_OPENING, &EXTRACT, &EXTRACT_ONE, &SUPPORT, &CLASSIFY] {
+        for text in
+            [&SYSTEM, &NOTE, &NOTE_OPENING, &WRITE, &ABOUT, &ABOUT_OPENING, &EXTRACT, &EXTRACT_ONE, &SUPPORT, &CLASSIFY]
+        {
             assert!(!text.source().trim().is_empty());
         }
     }

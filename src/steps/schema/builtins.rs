@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn dynamic_types_become_what_the_text_holds() {
-        let schema = expand(&json!({ "evidence": "turns", "said": "quote", "owner": "speaker?", "due": "when?" })).unwrap();
+        let schema =
+            expand(&json!({ "evidence": "turns", "said": "quote", "owner": "speaker?", "due": "when?" })).unwrap();
         let resolved = resolve(&schema, &Scope::of_turns(&document(), &[0])).unwrap();
         let fields = &resolved["properties"];
         assert_eq!(fields["evidence"]["items"], json!({ "enum": ["T1"] }));
@@ -238,7 +239,9 @@ mod tests {
         for quote in &scope.quotes {
             assert!(quote.chars().count() <= MAX_QUOTE && long.contains(quote.as_str()));
         }
-        let schema = expand(&json!({ "type": "object", "properties": { "q": { "$ref": "builtin:quote", "maxLength": 30 } } })).unwrap();
+        let schema =
+            expand(&json!({ "type": "object", "properties": { "q": { "$ref": "builtin:quote", "maxLength": 30 } } }))
+                .unwrap();
         let resolved = resolve(&schema, &scope).unwrap();
         for quote in resolved["properties"]["q"]["enum"].as_array().unwrap() {
             assert!(quote.as_str().unwrap().len() <= 30 && long.contains(quote.as_str().unwrap()));

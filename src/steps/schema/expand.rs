@@ -4,15 +4,51 @@ use serde_json::{Map, Value, json};
 
 /// Keywords that the grammar engine implements (llguidance 1.9, `json/schema.rs`).
 const IMPLEMENTED: &[&str] = &[
-    "anyOf", "oneOf", "allOf", "$ref", "const", "enum", "type", "items", "additionalItems", "prefixItems", "minItems",
-    "maxItems", "properties", "additionalProperties", "patternProperties", "required", "minProperties",
-    "maxProperties", "minLength", "maxLength", "pattern", "format", "minimum", "maximum", "exclusiveMinimum",
-    "exclusiveMaximum", "multipleOf",
+    "anyOf",
+    "oneOf",
+    "allOf",
+    "$ref",
+    "const",
+    "enum",
+    "type",
+    "items",
+    "additionalItems",
+    "prefixItems",
+    "minItems",
+    "maxItems",
+    "properties",
+    "additionalProperties",
+    "patternProperties",
+    "required",
+    "minProperties",
+    "maxProperties",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "format",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "multipleOf",
 ];
 /// Keywords that say something about a schema and constrain nothing.
 const ANNOTATIONS: &[&str] = &[
-    "$anchor", "$defs", "definitions", "$schema", "$id", "id", "$comment", "title", "description", "default",
-    "readOnly", "writeOnly", "examples", "contentMediaType", "contentEncoding",
+    "$anchor",
+    "$defs",
+    "definitions",
+    "$schema",
+    "$id",
+    "id",
+    "$comment",
+    "title",
+    "description",
+    "default",
+    "readOnly",
+    "writeOnly",
+    "examples",
+    "contentMediaType",
+    "contentEncoding",
 ];
 const BUILTINS: &[&str] = &["turns", "quote", "speaker", "when"];
 
@@ -42,12 +78,15 @@ pub fn expand(written: &Value) -> Result<Value, Vec<SchemaFault>> {
 /// A mapping whose keys are all keywords is a JSON Schema; anything else is the short form.
 fn is_json_schema(written: &Value) -> bool {
     let Value::Object(map) = written else { return false };
-    let is_keyword = |k: &String| IMPLEMENTED.contains(&k.as_str()) || ANNOTATIONS.contains(&k.as_str()) || k.starts_with('$');
+    let is_keyword =
+        |k: &String| IMPLEMENTED.contains(&k.as_str()) || ANNOTATIONS.contains(&k.as_str()) || k.starts_with('$');
     let tells = ["type", "$ref", "properties", "anyOf", "oneOf", "allOf", "enum", "const", "$schema"];
     // `{ type: string, total: number }` describes two fields; `{ type: object, required: [..], minProprties: 1 }` is a
     // schema with a typo: the type decides.
     let typed = map.get("type").is_some_and(|t| t.is_array() || JSON_TYPES.iter().any(|j| t == j) && map.len() > 1);
-    let has_structure = map.keys().any(|k| matches!(k.as_str(), "properties" | "items" | "$ref" | "anyOf" | "oneOf" | "allOf" | "enum"));
+    let has_structure = map
+        .keys()
+        .any(|k| matches!(k.as_str(), "properties" | "items" | "$ref" | "anyOf" | "oneOf" | "allOf" | "enum"));
     map.keys().any(|k| tells.contains(&k.as_str())) && (map.keys().all(is_keyword) || typed && has_structure)
 }
 
@@ -72,7 +111,11 @@ impl Walk {
             return self.fault(format!("the schema is nested deeper than {MAX_DEPTH}"));
         }
         if self.nodes > MAX_NODES {
-            return if self.nodes == MAX_NODES + 1 { self.fault(format!("the schema has more than {MAX_NODES} parts")) } else { Value::Null };
+            return if self.nodes == MAX_NODES + 1 {
+                self.fault(format!("the schema has more than {MAX_NODES} parts"))
+            } else {
+                Value::Null
+            };
         }
         self.path.push(key.to_owned());
         let value = work(self);
@@ -124,7 +167,10 @@ impl Walk {
                 let known = ["string", "number", "integer", "boolean", "date"].iter().chain(BUILTINS).copied();
                 let near = crate::diagnostic::suggest(word, known.clone()).map(|n| format!(": did you mean `{n}`?"));
                 let all = known.collect::<Vec<_>>().join(", ");
-                self.fault(format!("`{word}` is no type{}", near.unwrap_or_else(|| format!("; there are {all}, `a | b`, and a `?` for what may be missing"))))
+                self.fault(format!(
+                    "`{word}` is no type{}",
+                    near.unwrap_or_else(|| format!("; there are {all}, `a | b`, and a `?` for what may be missing"))
+                ))
             }
         }
     }
@@ -157,9 +203,7 @@ impl Walk {
 
     fn each_of_map(&mut self, key: &str, value: &Value) -> Value {
         let Value::Object(map) = value else { return self.below(key, |w| w.fault(format!("`{key}` is a mapping"))) };
-        self.below(key, |w| {
-            Value::Object(map.iter().map(|(k, v)| (k.clone(), w.below(k, |w| w.schema(v)))).collect())
-        })
+        self.below(key, |w| Value::Object(map.iter().map(|(k, v)| (k.clone(), w.below(k, |w| w.schema(v)))).collect()))
     }
 
     fn each_of_list(&mut self, key: &str, value: &Value) -> Value {
@@ -193,7 +237,10 @@ fn bound(schema: &mut Map<String, Value>) {
     if is(schema, "array") && !has(schema, &["maxItems", "prefixItems", "enum", "const"]) {
         schema.insert("maxItems".into(), json!(MAX_ITEMS));
     }
-    if is(schema, "object") && has(schema, &["properties"]) && !has(schema, &["additionalProperties", "patternProperties"]) {
+    if is(schema, "object")
+        && has(schema, &["properties"])
+        && !has(schema, &["additionalProperties", "patternProperties"])
+    {
         schema.insert("additionalProperties".into(), json!(false));
     }
 }
@@ -231,7 +278,11 @@ mod tests {
     #[test]
     fn what_cannot_be_decoded_is_named_with_its_place() {
         check_fault(json!({ "total": "nmber" }), &["total"], "did you mean `number`");
-        check_fault(json!({ "type": "object", "properties": { "a": { "type": "string", "uniqueItems": true } } }), &["properties", "a", "uniqueItems"], "not supported");
+        check_fault(
+            json!({ "type": "object", "properties": { "a": { "type": "string", "uniqueItems": true } } }),
+            &["properties", "a", "uniqueItems"],
+            "not supported",
+        );
         check_fault(json!({ "$ref": "https://example.com/s.json" }), &["$ref"], "nothing is fetched");
         check_fault(json!({ "$ref": "builtin:speakers" }), &["$ref"], "builtin:speaker");
         check_fault(json!({}), &[], "no fields");
@@ -239,7 +290,10 @@ mod tests {
 
     #[test]
     fn a_field_may_be_called_type() {
-        assert_eq!(expand(&json!({ "type": "string", "total": "number" })).unwrap()["required"], json!(["type", "total"]));
+        assert_eq!(
+            expand(&json!({ "type": "string", "total": "number" })).unwrap()["required"],
+            json!(["type", "total"])
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::choose::{choose, num_words_of};
-use super::notes::{Notes, WORDS_PER_SENTENCE, max_tokens};
+use super::notes::{Notes, WORDS_PER_SENTENCE, max_tokens, topic_only};
 use super::{Grounded, Work};
 use crate::inference::engine::{FinishReason, Usage};
 use crate::steps::StepError;
@@ -51,6 +51,10 @@ pub fn compose(work: &Work<'_>, notes: &Notes, in_rounds: bool) -> Result<Compos
         let sentences = choose(&numbered(&current), &given, work.num_words);
         return Ok(Composed { sentences, written_by_model: false, remark: None, usage });
     }
+    if !notes.are_trusted() {
+        let sentences = choose(&numbered(&current), &given, work.num_words);
+        return Ok(Composed { sentences, written_by_model: false, remark: None, usage });
+    }
     // A text is written from the notes that matter: twice what it will hold, and no more than the window takes.
     let source = choose(&numbered(&current), &given, work.num_words * 2);
     let written = write(work, &source, work.num_words, &mut usage)?;
@@ -58,8 +62,9 @@ pub fn compose(work: &Work<'_>, notes: &Notes, in_rounds: bool) -> Result<Compos
         Some(sentences) => (sentences, true),
         None => (choose(&numbered(&current), &given, work.num_words), false),
     };
-    let remark = (!written_by_model)
-        .then(|| "the summary is made of the notes themselves: the model's own text was not carried by them".to_owned());
+    let remark = (!written_by_model).then(|| {
+        "the summary is made of the notes themselves: the model's own text was not carried by them".to_owned()
+    });
     Ok(Composed { sentences, written_by_model, remark, usage })
 }
 
@@ -68,11 +73,13 @@ pub fn about(work: &Work<'_>, sentences: &[Grounded]) -> Result<About, StepError
     let prompt = texts::render(&texts::ABOUT, &work.write_names(sentences, 25))?;
     let mut question = Question::new(prompt, max_tokens(1), work.asker.sampling());
     question.opening = texts::render(&texts::ABOUT_OPENING, &work.write_names(&[], 25))?;
+    let opening = question.opening.clone();
     let answer = work.asker.ask_one(question)?;
     let turns = turns_of(sentences);
     let source: String = Work::note_lines(sentences);
     let cut = answer.finish == FinishReason::Length;
-    let (kept, _) = work.ground.sift(&answer.text, &turns, &source, "", cut);
+    let said = if opening.is_empty() { answer.text } else { topic_only(&answer.text, &opening) };
+    let (kept, _) = work.ground.sift(&said, &turns, &source, "", cut);
     let text = kept.into_iter().next().map(|s| s.text);
     Ok(About { text, usage: answer.usage })
 }
@@ -112,7 +119,12 @@ fn condense(
 }
 
 /// Asks for one text; `None` where the notes do not carry enough of it.
-fn write(work: &Work<'_>, notes: &[Grounded], num_words: usize, usage: &mut Usage) -> Result<Option<Vec<Grounded>>, StepError> {
+fn write(
+    work: &Work<'_>,
+    notes: &[Grounded],
+    num_words: usize,
+    usage: &mut Usage,
+) -> Result<Option<Vec<Grounded>>, StepError> {
     let prompt = texts::render(&texts::WRITE, &work.write_names(notes, num_words))?;
     let mut sampling = work.asker.sampling();
     sampling.repetition_penalty = sampling.repetition_penalty.max(1.05);

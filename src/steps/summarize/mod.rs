@@ -33,7 +33,12 @@ pub static KIND: StepKind = StepKind {
             what fits one part and `notes` for everything else.",
     needs_model: true,
     keys: &[
-        KeySpec::default("strategy", ValueSpec::Choice(STRATEGIES), "auto", "How a document longer than one part is read"),
+        KeySpec::default(
+            "strategy",
+            ValueSpec::Choice(STRATEGIES),
+            "auto",
+            "How a document longer than one part is read",
+        ),
         KeySpec::default(
             "length",
             ValueSpec::Amount { units: &["words", "sentences"] },
@@ -58,12 +63,7 @@ pub static KIND: StepKind = StepKind {
             ValueSpec::List(&ValueSpec::Expression),
             "What is already known, such as the items of an earlier step: sentences about it come first",
         ),
-        KeySpec::default(
-            "about",
-            ValueSpec::Boolean,
-            "false",
-            "Also write one sentence saying what it all was about",
-        ),
+        KeySpec::default("about", ValueSpec::Boolean, "false", "Also write one sentence saying what it all was about"),
         KeySpec::optional(
             "size",
             ValueSpec::Amount { units: &["tokens"] },
@@ -76,6 +76,7 @@ pub static KIND: StepKind = StepKind {
         Port { name: "cited", kind: "text", help: "The summary with its citations, as in `[T12 · 0:03:12]`" },
         Port { name: "sentences", kind: "list", help: "Each sentence as `{text, turns, at, score, quoted}`" },
         Port { name: "about", kind: "text", help: "What it was about, in one sentence; none unless asked for" },
+        Port { name: "topics", kind: "list", help: "The words that most turns have in common, the commonest first" },
         Port { name: "coverage", kind: "number", help: "The share of the document that was read, 1 for all of it" },
         Port { name: "turns_read", kind: "number", help: "Turns that were read" },
         Port { name: "turns_total", kind: "number", help: "Turns there are" },
@@ -86,6 +87,8 @@ pub static KIND: StepKind = StepKind {
     example: "id: summary\nuse: summarize\nlength: 180 words\nfocus: What changed, what was settled, what is open.\ncite: turns\n",
     build,
 };
+
+const NUM_TOPICS: usize = 6;
 
 struct Summarize {
     strategy: Strategy,
@@ -183,6 +186,7 @@ impl Step for Summarize {
             "cited": joined(cx, &composed.sentences, self.cite),
             "sentences": composed.sentences.iter().map(|s| sentence_value(cx, s, &notes)).collect::<Vec<_>>(),
             "about": about.text,
+            "topics": work.ground.topics(cx.document, NUM_TOPICS),
             "coverage": coverage.share(),
             "turns_read": if coverage.unit == "turn" { coverage.read } else { 0 },
             "turns_total": if coverage.unit == "turn" { coverage.total } else { 0 },
@@ -207,7 +211,8 @@ impl Summarize {
             let parts = pack(document, room, 0, &count);
             if parts.len() > 1 {
                 let needed: usize = parts.iter().map(|p| p.num_tokens).sum();
-                let detail = format!("the document has {needed} tokens and {room} fit: strategy `notes` reads it in parts");
+                let detail =
+                    format!("the document has {needed} tokens and {room} fit: strategy `notes` reads it in parts");
                 return Err(StepError { reason: Reason::OverTheWindow, detail });
             }
             return Ok((parts, Strategy::Stuff));
@@ -295,7 +300,9 @@ mod tests {
     fn long() -> crate::corpus::document::Document {
         let things = ["printer", "van", "depot", "label", "cake", "banner", "hotfix", "queue", "replica", "pharmacy"];
         let turns: Vec<(String, String)> = (0..60)
-            .map(|i| (["Anna", "Bo"][i % 2].to_string(), format!("The {} needs repair number {i} soon.", things[i / 6])))
+            .map(|i| {
+                (["Anna", "Bo"][i % 2].to_string(), format!("The {} needs repair number {i} soon.", things[i / 6]))
+            })
             .collect();
         meeting(&turns.iter().map(|(s, t)| (s.as_str(), t.as_str())).collect::<Vec<_>>())
     }
@@ -311,7 +318,8 @@ mod tests {
     fn every_turn_is_read_and_every_sentence_cites_turns_that_exist() {
         let document = long();
         let fake = Fake::answering(honest);
-        let out = fakes::run(&KIND, options(json!({ "size": { "n": 300, "unit": "tokens" } })), &document, &fake).unwrap();
+        let out =
+            fakes::run(&KIND, options(json!({ "size": { "n": 300, "unit": "tokens" } })), &document, &fake).unwrap();
         assert_eq!(out.value["coverage"], 1.0);
         assert_eq!(out.value["turns_read"], 60);
         assert!(out.value["parts"].as_u64().unwrap() > 5);
@@ -342,10 +350,13 @@ mod tests {
     #[test]
     fn a_failed_part_leaves_the_document_partial_with_its_turns_named() {
         let fake = Fake::new(|prompt, _| {
-            if prompt.contains("number 31 soon") { return Err(GenerateError::Engine("out of blocks".into())) }
+            if prompt.contains("number 31 soon") {
+                return Err(GenerateError::Engine("out of blocks".into()));
+            }
             Ok((honest(prompt), FinishReason::Stop))
         });
-        let out = fakes::run(&KIND, options(json!({ "size": { "n": 300, "unit": "tokens" } })), &long(), &fake).unwrap();
+        let out =
+            fakes::run(&KIND, options(json!({ "size": { "n": 300, "unit": "tokens" } })), &long(), &fake).unwrap();
         assert!(out.value["coverage"].as_f64().unwrap() < 1.0);
         assert!(out.partial[0].contains("T32") && out.partial[0].contains("out of blocks"), "{:?}", out.partial);
         assert!(out.coverage.unwrap().unread.contains(&"T32".to_string()));

@@ -9,7 +9,7 @@ use crate::inference::engine::{FinishReason, Usage};
 use crate::steps::ask::Question;
 use crate::steps::parts::Part;
 use crate::steps::prompt::texts;
-use crate::steps::text::{sentences, words, without_fillers};
+use crate::steps::text::{sentences, without_fillers, words};
 use crate::steps::{Coverage, StepError};
 
 /// The length of a plain English or German sentence, for turning words into sentences and back.
@@ -53,6 +53,11 @@ impl Notes {
 
     pub fn num_quoted(&self) -> usize {
         self.quotes.len()
+    }
+
+    /// Whether the model could write about most parts: one that could not is not asked to write the whole.
+    pub fn are_trusted(&self) -> bool {
+        self.num_quoted() * 3 <= self.was_read.len()
     }
 
     pub fn is_quote(&self, sentence: &str) -> bool {
@@ -103,6 +108,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
         errors: Vec::new(),
     };
     let mut first_error = None;
+    let mut settled = vec![false; parts.len()];
     let mut todo: Vec<usize> = (0..parts.len()).collect();
     for again in [false, true] {
         let questions = todo.iter().map(|&i| question(i, again)).collect::<Result<Vec<_>, _>>()?;
@@ -114,8 +120,16 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
                     notes.usage += answer.usage;
                     notes.was_read[i] = true;
                     let cut = answer.finish == FinishReason::Length;
+                    let said_nothing = answer.text[question.opening.len().min(answer.text.len())..].trim().is_empty();
+                    let text = if question.opening.is_empty() {
+                        answer.text
+                    } else {
+                        topic_only(&answer.text, &question.opening)
+                    };
+                    settled[i] = !said_nothing;
                     let about = parts[i].turns();
-                    let (kept, dropped) = work.ground.sift(&answer.text, &about, &parts[i].speech(document), &instruction, cut);
+                    let (kept, dropped) =
+                        work.ground.sift(&text, &about, &parts[i].speech(document), &instruction, cut);
                     notes.keep(i, kept, dropped, if again { 1 } else { num_sentences[i] }, &question.opening);
                 }
                 Err(error) => {
@@ -124,8 +138,9 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
                 }
             }
         }
-        // Asked once more where nothing could be kept, failed calls included: a full cache may be empty by now.
-        todo.retain(|&i| notes.kept[i].is_empty());
+        // Asked once more where nothing was said or the call failed: a full cache may be empty by now. What a model
+        // made up once it makes up again; those parts are quoted.
+        todo.retain(|&i| !settled[i]);
     }
     if let (true, Some(error)) = (notes.was_read.iter().all(|read| !read), first_error) {
         return Err(error.into());
@@ -133,13 +148,35 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
     if notes.was_read.iter().all(|read| *read) {
         notes.errors.clear(); // the second try has read it after all
     }
-    for i in todo.into_iter().filter(|&i| notes.was_read[i]).collect::<Vec<_>>() {
+    for i in (0..parts.len()).filter(|&i| notes.was_read[i] && notes.kept[i].is_empty()).collect::<Vec<_>>() {
         if let Some(quote) = most_telling(work, &parts[i]) {
             notes.quotes.insert(quote.text.clone());
             notes.kept[i].push(quote);
         }
     }
     Ok(notes)
+}
+
+/// Returns an answer that names a topic without what it goes on to claim. Small models name topics well and then add
+/// agreements, reasons and numbers that nobody spoke of, in words that were spoken.
+pub(super) fn topic_only(answer: &str, opening: &str) -> String {
+    let (topic, rest) = answer.split_at(sentences(answer).first().map_or(answer.len(), |first| first.end));
+    let after = opening.len().min(topic.len());
+    let breaks =
+        [", ", "; ", " which ", " but ", " because ", " where ", " while ", " and they ", " and he ", " and she "];
+    let mut end = breaks.iter().filter_map(|b| topic.get(after..)?.find(b)).min().map_or(topic.len(), |at| after + at);
+    // "and agreed to", "and offered": a verb in the past is a claim, "and needed parts" is lost with it.
+    let mut from = after;
+    while let Some(at) = topic.get(from..end).and_then(|t| t.find(" and ")).map(|at| from + at) {
+        let next = topic[at + 5..].split([' ', '.']).next().unwrap_or_default();
+        if next.ends_with("ed") || matches!(next, "is" | "was" | "how" | "had" | "has" | "gave" | "made" | "took") {
+            end = at;
+            break;
+        }
+        from = at + 5;
+    }
+    let finished = if end < topic.len() { "." } else { "" };
+    format!("{}{finished}{rest}", topic[..end].trim_end())
 }
 
 /// The words that a note begins with, naming the two who say most in the part.
@@ -208,5 +245,24 @@ impl Work<'_> {
             "transcript": !self.cx.document.turns.is_empty(), "language_name": self.language,
             "title": self.cx.document.meta.get("title").cloned().unwrap_or_default(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_topic_stays_and_what_is_claimed_about_it_goes() {
+        let check = |answer: &str, expected: &str| assert_eq!(topic_only(answer, "Anna and Bo talked about"), expected);
+        check(
+            "Anna and Bo talked about the school system and agreed to sign it.",
+            "Anna and Bo talked about the school system.",
+        );
+        check(
+            "Anna and Bo talked about tickets and tills, which is odd. Then",
+            "Anna and Bo talked about tickets and tills. Then",
+        );
+        check("Anna and Bo talked about tickets and tills.", "Anna and Bo talked about tickets and tills.");
     }
 }

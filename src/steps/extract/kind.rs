@@ -1,0 +1,197 @@
+//! What an author can write in an `extract` step, and the step that is built from it.
+
+use serde_json::Value;
+
+use super::cues::{Cues, Topic};
+use super::items::Otherwise;
+use super::merge::Merge;
+use super::verify::Verify;
+use super::{Extract, field_names};
+use crate::spec::{KeySpec, ValueSpec};
+use crate::steps::options::Reader;
+use crate::steps::{BuildContext, OptionFault, Port, Step, StepKind, schema};
+
+pub static KIND: StepKind = StepKind {
+    name: "extract",
+    summary: "Finds items that fit a schema, each with the words and turns that show it",
+    guide: "Give `schema` for one object per document or `many` for a list. The answer cannot break the schema: it is \
+            decoded under it. `builtin:turns`, `builtin:quote`, `builtin:speaker` and `builtin:when` (short: `turns`, \
+            `quote`, `speaker`, `when`) can only take turns, sentences, names and dates that the text at hand holds; \
+            put them first, so that the evidence is chosen before the words. An empty list is an answer, and an error \
+            is no empty list.\n\n\
+            Without `candidates` every part of the document is read in full. With it, a transcript is searched for \
+            sentences whose words point to an item, and the model is asked about each with the turns `around` it: \
+            right for small models. What the words settle is then not asked for: the turn, the sentence, the day it \
+            names, and the speaker where the words say who. What was offered and turned down is left out and counted. \
+            Turns that were not shown to the model are said to be unread.\n\n\
+            Every item has `at`, the time of its first evidence; beside a field of type `when` stands `<field>_date`, \
+            the day it means counted from `doc.meta.date`, where that is sure. Free text that the turns read do not \
+            carry is replaced by the words said, and the item's `quoted` names the field.",
+    needs_model: true,
+    keys: &[
+        KeySpec::optional("schema", ValueSpec::Schema, "One object per document"),
+        KeySpec::optional("many", ValueSpec::Schema, "One item of a list"),
+        KeySpec::optional("instruct", ValueSpec::Template, "What to find, in words for the model"),
+        KeySpec::optional("examples", ValueSpec::List(&ValueSpec::Any), "Items as they should look"),
+        KeySpec::optional(
+            "candidates",
+            ValueSpec::OneOf(&[
+                ValueSpec::Choice(&["tasks", "decisions", "questions"]),
+                ValueSpec::List(&ValueSpec::Text),
+            ]),
+            "Ask only about sentences with certain words: a list that comes with the program, or your own phrases",
+        ),
+        KeySpec::default(
+            "around",
+            ValueSpec::Amount { units: &["turns"] },
+            "3 turns",
+            "With `candidates`: the turns before a candidate that are read with it; two come after",
+        ),
+        KeySpec::default(
+            "long",
+            ValueSpec::Object(&[
+                KeySpec::default(
+                    "split",
+                    ValueSpec::Object(&[
+                        KeySpec::default("by", ValueSpec::Choice(&["turns"]), "turns", "What is kept whole"),
+                        KeySpec::optional(
+                            "size",
+                            ValueSpec::Amount { units: &["tokens"] },
+                            "Tokens of the document read at once; left out, as for `summarize`",
+                        ),
+                        KeySpec::default(
+                            "overlap",
+                            ValueSpec::Amount { units: &["turns"] },
+                            "2 turns",
+                            "Turns read again with the next part",
+                        ),
+                    ]),
+                    "{}",
+                    "How a long document is cut",
+                ),
+                KeySpec::default(
+                    "merge",
+                    ValueSpec::Object(&[
+                        KeySpec::optional(
+                            "same_when",
+                            ValueSpec::List(&ValueSpec::Text),
+                            "Two items are one when all of these hold: a field's name says that it is equal, `similar(field, 0.8)` that its words are alike",
+                        ),
+                        KeySpec::optional("union", ValueSpec::List(&ValueSpec::Text), "Lists that are joined"),
+                        KeySpec::default(
+                            "conflict",
+                            ValueSpec::Choice(&["keep-both-and-mark", "first", "last"]),
+                            "keep-both-and-mark",
+                            "What happens to fields that differ, and to decisions that are taken back",
+                        ),
+                    ]),
+                    "{}",
+                    "How items of several parts become one list",
+                ),
+            ]),
+            "{}",
+            "How a long document is read",
+        ),
+        KeySpec::default(
+            "ground",
+            ValueSpec::Object(&[
+                KeySpec::default(
+                    "at_least",
+                    ValueSpec::Number { min: 0.0, max: 1.0 },
+                    "0.5",
+                    "The least share of a free text's words that the turns read must hold",
+                ),
+                KeySpec::default(
+                    "otherwise",
+                    ValueSpec::Choice(&["quote", "none", "drop"]),
+                    "quote",
+                    "What to do with free text they do not hold: put the words said in its place, none, or drop the item",
+                ),
+            ]),
+            "{}",
+            "Holds free text against what was said",
+        ),
+        KeySpec::optional(
+            "verify",
+            ValueSpec::List(&ValueSpec::OneOf(&[
+                ValueSpec::Object(&[KeySpec::required(
+                    "support",
+                    ValueSpec::Number { min: 0.0, max: 1.0 },
+                    "The least probability that the model says yes when asked whether the item is true of its text",
+                )]),
+                ValueSpec::Expression,
+            ])),
+            "What must hold of `item`; an item that fails is dropped and counted",
+        ),
+    ],
+    outputs: &[Port { name: "", kind: "list", help: "The items; with `schema`, the one object" }],
+    example: "id: actions\nuse: extract\nmany: { evidence: turns, said: quote, task: string, owner: speaker?, due: when? }\ninstruct: Find the tasks that someone took on.\ncandidates: tasks\nverify: [\"item.owner is none or item.owner in doc.speakers\"]\n",
+    build,
+};
+
+fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
+    let mut read = Reader::new(cx);
+    let schema_of = |key: &str, read: &mut Reader<'_>| match schema::from_options(cx, key) {
+        Ok(schema) => schema,
+        Err(faults) => {
+            for fault in faults {
+                let path: Vec<&str> = fault.path.iter().map(String::as_str).collect();
+                read.fault_with_hint(&path, fault.message, fault.hints.into_iter().next());
+            }
+            None
+        }
+    };
+    let one = schema_of("schema", &mut read);
+    let item = schema_of("many", &mut read);
+    let (written_one, written_many) = (read.at(&["schema"]).is_some(), read.at(&["many"]).is_some());
+    if written_one == written_many {
+        let fact =
+            if written_one { "both `schema` and `many` are given" } else { "neither `schema` nor `many` is given" };
+        read.fault_with_hint(
+            &[],
+            fact,
+            Some("`schema` describes one object per document, `many` one item of a list".into()),
+        );
+    }
+    let many = item.is_some();
+    let schema = item.or(one);
+    if let Some(kind) = schema.as_ref().filter(|s| s.get("properties").is_none()) {
+        let key = if many { "many" } else { "schema" };
+        let fact = kind.get("type").and_then(Value::as_str).map_or("no fields".into(), |t| format!("type `{t}`"));
+        read.fault(&[key], format!("an item is an object with fields, and this schema has {fact}"));
+    }
+    let topic = match read.at(&["candidates"]) {
+        Some(Value::String(name)) => match name.as_str() {
+            "tasks" => Some(Topic::Tasks),
+            "decisions" => Some(Topic::Decisions),
+            _ => Some(Topic::Questions),
+        },
+        Some(_) => Some(Topic::Phrases(Cues::of_phrases(read.texts(&["candidates"])))),
+        None => None,
+    };
+    if topic.is_some() && !many {
+        read.fault(&["candidates"], "candidates make a list of items: they go with `many`");
+    }
+    let fields: Vec<String> = schema.iter().flat_map(|s| field_names(s)).collect();
+    let merge = Merge::read(&mut read, &fields);
+    let verify = Verify::read(&mut read);
+    let step = Extract {
+        many,
+        instruct: read.template(&["instruct"]),
+        examples: read.at(&["examples"]).and_then(Value::as_array).cloned().unwrap_or_default(),
+        topic,
+        around: read.amount(&["around"]).map_or(3, |(n, _)| n),
+        size: read.amount(&["long", "split", "size"]).map(|(n, _)| n),
+        overlap: read.amount(&["long", "split", "overlap"]).map_or(2, |(n, _)| n),
+        merge,
+        least_carried: read.number(&["ground", "at_least"]).unwrap_or(0.5),
+        otherwise: match read.text(&["ground", "otherwise"]) {
+            Some("none") => Otherwise::None,
+            Some("drop") => Otherwise::Drop,
+            _ => Otherwise::Quote,
+        },
+        verify,
+        schema: schema.unwrap_or_default(),
+    };
+    read.finish(Some(Box::new(step) as Box<dyn Step>))
+}
