@@ -410,7 +410,7 @@ run: { on_error: explode }
 fn what_is_no_pipeline_is_refused_in_a_moment() {
     let stage = Stage::new("", json!([{ "answer": "x" }]));
     let bombs = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
-        + &(b'b'..=b'j').map(|c| { let (c, p) = (c as char, (c as u8 - 1) as char); format!("{c}: &{c} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n") }).collect::<String>();
+        + &(b'b'..=b'j').map(|c| { let (c, p) = (c as char, (c - 1) as char); format!("{c}: &{c} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n") }).collect::<String>();
     let cases: [(&str, Vec<u8>); 8] = [
         ("empty", Vec::new()),
         ("a list", b"- 1\n- 2\n".to_vec()),
