@@ -338,7 +338,7 @@ fn an_answer_that_is_cut_off_leaves_the_document_partial_and_says_so() {
 
 #[test]
 fn two_runs_at_once_are_one_run_and_a_refusal() {
-    let stage = Stage::slow(8, 300);
+    let stage = Stage::slow(8, 600);
     let first = stage.started();
     let second = stage.run().exits(5);
     assert_eq!(second.errors().len(), 1, "{second}");
@@ -349,10 +349,10 @@ fn two_runs_at_once_are_one_run_and_a_refusal() {
 
 #[test]
 fn interrupted_it_says_so_and_goes_on_to_the_same_bytes() {
-    let whole = Stage::slow(10, 120);
+    let whole = Stage::slow(10, 250);
     whole.run().exits(0);
     for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
-        let stage = Stage::slow(10, 120);
+        let stage = Stage::slow(10, 250);
         let running = stage.started();
         running.signal(signal);
         let stopped = running.finish().exits(code);

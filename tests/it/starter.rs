@@ -107,6 +107,7 @@ fn an_answer_ends_at_a_stop_string_and_at_its_limit() {
     assert_eq!((&cut["finish"], cut["ids"].as_array().unwrap().len()), (&json!("length"), 3), "{cut}");
     let told = run(&mut starter(cache, &["generate", "-m", "starter", FRANCE, "--max-tokens", "3"])).exits(0);
     assert!(told.stderr.contains("cut off at 3 tokens"), "{told}");
+    run(&mut starter(cache, &["generate", "-m", "starter", FRANCE, "--max-tokens", "0"])).exits(2);
     let over = run(&mut starter(cache, &["generate", "-m", "starter", FRANCE, "--max-tokens", "100000"])).exits(2);
     assert!(over.errors().len() == 1 && over.stderr.contains("--max-tokens"), "{over}");
 }
