@@ -35,7 +35,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
     /// Most tokens of the answer
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub max_tokens: usize,
     /// 0 takes the likeliest token each time
     #[arg(long, default_value_t = 0.0, value_name = "T")]

@@ -122,7 +122,13 @@ impl From<HubError> for Failure {
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        Self::new(Exit::NoModel, Diagnostic::error(error.to_string()))
+        let diagnostic = Diagnostic::error(error.to_string());
+        match error {
+            LoadError::Memory { .. } => {
+                Self::new(Exit::OutOfResources, diagnostic.hint("ask for a smaller one with --window"))
+            }
+            _ => Self::new(Exit::NoModel, diagnostic),
+        }
     }
 }
 

@@ -220,14 +220,20 @@ fn every_verb_gives_its_part_of_the_page_the_record_and_the_rows() {
     let docs: Vec<_> = records.iter().map(|r| r["doc"].as_str().unwrap()).collect();
     assert_eq!(docs, ["apple", "berry", "cherry"]);
     for record in &records {
-        assert_eq!((&record["kind"], &record["coverage"], &record["state"]), (&json!("status"), &json!(1.0), &json!("ok")));
+        assert_eq!(
+            (&record["kind"], &record["coverage"], &record["state"]),
+            (&json!("status"), &json!(1.0), &json!("ok"))
+        );
         assert_eq!(record["provenance"]["model"]["name"], "scripted", "{record}");
     }
     let table = stage.read("out/tasks.csv");
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(rows.len(), 3, "{table}");
     assert!(rows[0].starts_with("doc,task,said,"), "{table}");
-    assert!(rows[1].starts_with("apple,Repair the apple machine,I will repair the apple machine on Friday.,"), "{table}");
+    assert!(
+        rows[1].starts_with("apple,Repair the apple machine,I will repair the apple machine on Friday.,"),
+        "{table}"
+    );
     assert!(!stage.path("failed.jsonl").exists());
 }
 
@@ -253,7 +259,10 @@ fn a_changed_document_is_done_again_and_alone() {
     stage.write("in/berry.vtt", changed);
     let report = stage.report(0);
     assert_eq!(counts(&report), [1, 0, 2]);
-    assert_eq!((&report["documents"][1]["document"], &report["documents"][1]["state"]), (&json!("in/berry.vtt"), &json!("ok")));
+    assert_eq!(
+        (&report["documents"][1]["document"], &report["documents"][1]["state"]),
+        (&json!("in/berry.vtt"), &json!("ok"))
+    );
     let after = stage.outputs();
     assert_eq!(after["apple.md"], before["apple.md"]);
     assert_ne!(after["berry.md"], before["berry.md"]);
@@ -299,7 +308,10 @@ fn a_broken_document_fails_alone_with_its_reason() {
 fn an_engine_that_fails_on_one_document_leaves_the_others_whole() {
     let stage = Stage::verbs();
     let script = stage.read("script.json");
-    stage.write("script.json", script.replacen('[', r#"[{"when": "/(?s)berry.*Give it a title/", "error": "lost its thread"}, "#, 1));
+    stage.write(
+        "script.json",
+        script.replacen('[', r#"[{"when": "/(?s)berry.*Give it a title/", "error": "lost its thread"}, "#, 1),
+    );
     let report = stage.report(3);
     assert_eq!(counts(&report), [2, 1, 0]);
     let failure = &report["documents"][1]["failure"];
@@ -326,7 +338,7 @@ fn an_answer_that_is_cut_off_leaves_the_document_partial_and_says_so() {
 
 #[test]
 fn two_runs_at_once_are_one_run_and_a_refusal() {
-    let stage = Stage::slow(8, 300);
+    let stage = Stage::slow(8, 600);
     let first = stage.started();
     let second = stage.run().exits(5);
     assert_eq!(second.errors().len(), 1, "{second}");
@@ -337,10 +349,10 @@ fn two_runs_at_once_are_one_run_and_a_refusal() {
 
 #[test]
 fn interrupted_it_says_so_and_goes_on_to_the_same_bytes() {
-    let whole = Stage::slow(10, 120);
+    let whole = Stage::slow(10, 250);
     whole.run().exits(0);
     for (signal, code) in [(SIGINT, 130), (SIGTERM, 143)] {
-        let stage = Stage::slow(10, 120);
+        let stage = Stage::slow(10, 250);
         let running = stage.started();
         running.signal(signal);
         let stopped = running.finish().exits(code);
@@ -410,7 +422,12 @@ run: { on_error: explode }
 fn what_is_no_pipeline_is_refused_in_a_moment() {
     let stage = Stage::new("", json!([{ "answer": "x" }]));
     let bombs = "a: &a [x,x,x,x,x,x,x,x,x]\n".to_owned()
-        + &(b'b'..=b'j').map(|c| { let (c, p) = (c as char, (c - 1) as char); format!("{c}: &{c} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n") }).collect::<String>();
+        + &(b'b'..=b'j')
+            .map(|c| {
+                let (c, p) = (c as char, (c - 1) as char);
+                format!("{c}: &{c} [*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p},*{p}]\n")
+            })
+            .collect::<String>();
     let cases: [(&str, Vec<u8>); 8] = [
         ("empty", Vec::new()),
         ("a list", b"- 1\n- 2\n".to_vec()),
@@ -474,7 +491,8 @@ fn names_from_documents_stay_inside_the_folder() {
     let pipeline = ECHO.replace("{{ doc.stem }}.md", "{{ doc.meta.title }}/{{ doc.meta.title }}.md");
     let stage = Stage::new(&pipeline, json!([{ "answer": "x" }]));
     let long = "long".repeat(200);
-    let titles = ["../../x", "/etc/x", "a/../../b", "CON", "..", "-rf", "$(touch y)", "trailing. ", &long, "e\u{301}", "é"];
+    let titles =
+        ["../../x", "/etc/x", "a/../../b", "CON", "..", "-rf", "$(touch y)", "trailing. ", &long, "e\u{301}", "é"];
     for (i, title) in titles.iter().enumerate() {
         stage.transcript(&format!("in/{i:02}.vtt"), title, &["<v Anna>Hello there.</v>".into()]);
     }
@@ -490,7 +508,9 @@ fn names_from_documents_stay_inside_the_folder() {
 #[test]
 fn text_of_documents_and_answers_stays_data() {
     let stage = Stage::new(
-        &ECHO.replace("answer: steps.answer }", "answer: steps.answer, said: \"doc.turns[0].text\" }").replace("all.jsonl", "all.csv"),
+        &ECHO
+            .replace("answer: steps.answer }", "answer: steps.answer, said: \"doc.turns[0].text\" }")
+            .replace("all.jsonl", "all.csv"),
         json!([{ "answer": "=HYPERLINK(\"x\") {{ 7*7 }}" }]),
     );
     stage.transcript("in/a.vtt", "", &["<v Anna>@SUM(A1) {{ 6*7 }} <|end_of_text|></v>".into()]);

@@ -51,7 +51,12 @@ outputs:
     let mut command = quarry(&stage.path().join("cache"));
     command.args(["run", "p.yaml", "-m", "scripted:script.json", "--json"]).current_dir(stage.path());
     let report = run(&mut command).exits(0).json();
-    assert_eq!((&report["counts"]["inputs"], &report["counts"]["ok"]), (&json!(35), &json!(35)), "{}", report["counts"]);
+    assert_eq!(
+        (&report["counts"]["inputs"], &report["counts"]["ok"]),
+        (&json!(35), &json!(35)),
+        "{}",
+        report["counts"]
+    );
     for document in report["documents"].as_array().unwrap() {
         let coverage = &document["coverage"];
         assert!(coverage["read"] == coverage["total"] && coverage["unread"] == json!([]), "{document}");

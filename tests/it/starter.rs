@@ -107,6 +107,7 @@ fn an_answer_ends_at_a_stop_string_and_at_its_limit() {
     assert_eq!((&cut["finish"], cut["ids"].as_array().unwrap().len()), (&json!("length"), 3), "{cut}");
     let told = run(&mut starter(cache, &["generate", "-m", "starter", FRANCE, "--max-tokens", "3"])).exits(0);
     assert!(told.stderr.contains("cut off at 3 tokens"), "{told}");
+    run(&mut starter(cache, &["generate", "-m", "starter", FRANCE, "--max-tokens", "0"])).exits(2);
     let over = run(&mut starter(cache, &["generate", "-m", "starter", FRANCE, "--max-tokens", "100000"])).exits(2);
     assert!(over.errors().len() == 1 && over.stderr.contains("--max-tokens"), "{over}");
 }
@@ -131,7 +132,8 @@ fn an_answer_under_a_schema_fits_it() {
     for more in [&["--temperature", "0"][..], &["--temperature", "1.5", "--seed", "4"]] {
         let more = [more, &["--max-tokens", "80", "--schema", path.to_str().unwrap()]].concat();
         let answer = generate(cache, prompt, &more);
-        let item: Value = serde_json::from_str(answer["text"].as_str().unwrap()).unwrap_or_else(|e| panic!("{e}: {answer}"));
+        let item: Value =
+            serde_json::from_str(answer["text"].as_str().unwrap()).unwrap_or_else(|e| panic!("{e}: {answer}"));
         assert!(jsonschema::is_valid(&schema, &item), "{answer}");
     }
     fs::write(&path, "{\"type\": 7}").unwrap();
@@ -205,7 +207,8 @@ fn the_minutes_of_a_meeting_hold_nothing_that_is_not_in_it() {
     let Some(cache) = cache() else { return };
     let out = tempfile::tempdir().unwrap();
     let minutes = || -> Ran {
-        let mut command = starter(cache, &["run", "pipelines/meeting-minutes.yaml", "-m", "starter", "--only", "standup.vtt"]);
+        let mut command =
+            starter(cache, &["run", "pipelines/meeting-minutes.yaml", "-m", "starter", "--only", "standup.vtt"]);
         run(command.arg("-p").arg(format!("out={}", out.path().display())).current_dir(root()))
     };
     let first = minutes().exits(0);
@@ -225,7 +228,10 @@ fn the_minutes_of_a_meeting_hold_nothing_that_is_not_in_it() {
 
     let records = fs::read_to_string(out.path().join("minutes.jsonl")).unwrap();
     let record: Value = serde_json::from_str(records.trim()).unwrap();
-    assert_eq!((&record["meeting"], &record["coverage"], &record["date"]), (&json!("standup"), &json!(1.0), &json!("2026-03-13")));
+    assert_eq!(
+        (&record["meeting"], &record["coverage"], &record["date"]),
+        (&json!("standup"), &json!(1.0), &json!("2026-03-13"))
+    );
     assert_eq!(record["provenance"]["model"]["name"], "starter");
     for list in ["decisions", "actions", "questions"] {
         for item in record[list].as_array().unwrap() {

@@ -1,6 +1,6 @@
 //! From a model's files to an engine: the decoder, its memory, its tokenizer and its template.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
@@ -10,8 +10,8 @@ use super::request::{GenerateError, ModelCard};
 use super::scheduler::Limits;
 use crate::inference::kernels::Isa;
 use crate::inference::model::{
-    Architecture, BLOCK_TOKENS, CandleDecoder, CausalLm, CpuDecoder, Gguf, GgufValue, KvKind, ModelError, ModelSource,
-    Weights,
+    Architecture, BLOCK_TOKENS, CandleDecoder, CausalLm, CpuDecoder, Gguf, GgufValue, KvKind, KvShape, ModelError,
+    ModelSource, Weights,
 };
 use crate::inference::tokenizer::{ChatTemplate, GgufTokenizerFields, Tokenizer};
 
@@ -63,6 +63,9 @@ pub enum LoadError {
     Tokenizer(String),
     #[error("{0}")]
     Engine(#[from] GenerateError),
+    /// Nothing is wrong with the model: the machine is too small for it.
+    #[error("{}: no memory for the keys and values of a window of {window} tokens: {bytes} bytes", model.display())]
+    Memory { model: PathBuf, window: usize, bytes: usize },
 }
 
 /// A model that can be stepped, without text.
@@ -96,6 +99,12 @@ pub fn load_core(
         Backend::Kernels => {
             let weights = Weights::load(source, progress)?;
             weight_bytes = weights.bytes();
+            let shape = KvShape { layers: config.layers, kv_heads: config.kv_heads, head_dim: config.head_dim, kind: kv };
+            let bytes = shape.block_bytes() * blocks;
+            // Asked for and given back, untouched: the cache itself would end the program where there is no room.
+            if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+                return Err(LoadError::Memory { model: source.path().to_owned(), window, bytes });
+            }
             Box::new(CpuDecoder::new(config.clone(), weights, options.isa, options.threads, kv, blocks))
         }
     };

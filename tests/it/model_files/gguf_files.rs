@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use serde_json::Value as Json;
 
 use super::{Bench, SPECIAL, Stage, assert_whole, small, vocabulary, weights};
-use crate::support::run;
+use crate::support::{quarry, run};
 
 const F32: u32 = 0;
 const Q8_0: u32 = 8;
@@ -210,7 +210,8 @@ fn key(suffix: &str) -> String {
 fn a_sound_model_of_any_writer_is_inspected_computed_and_answers() {
     let bench = Bench::new();
     let path = write(&bench, &File::small().bytes());
-    let inspected = run(quarry_inspect(&bench).arg(&path)).exits(0).json();
+    let mut inspect = quarry(&bench.path("cache"));
+    let inspected = run(inspect.args(["model", "inspect", "--json"]).arg(&path)).exits(0).json();
     assert_eq!((&inspected["architecture"], &inspected["experts"]), (&Json::from("granitemoe"), &Json::from(4)));
     for stage in [Stage::Header, Stage::Weights, Stage::Text] {
         run(&mut bench.command(stage, &path)).exits(0);
@@ -229,12 +230,6 @@ fn a_sound_model_of_any_writer_is_inspected_computed_and_answers() {
     let quantized = logits(&bench);
     let (error, norm) = ours.iter().zip(&quantized).fold((0.0, 0.0), |(e, n), (a, b)| (e + (a - b).powi(2), n + a * a));
     assert!((error / norm).sqrt() < 0.05, "relative error {}", (error / norm).sqrt());
-}
-
-fn quarry_inspect(bench: &Bench) -> &mut std::process::Command {
-    let mut command = crate::support::quarry(&bench.path("cache"));
-    command.args(["model", "inspect", "--json"]);
-    Box::leak(Box::new(command))
 }
 
 fn logits(bench: &Bench) -> Vec<f32> {
@@ -337,17 +332,23 @@ fn hostile_headers_are_refused_with_file_and_fact() {
         }
     }
     check("an unknown type", Header, "unknown type 99", &|f| f.set("x", Meta::Raw(99, vec![0; 8])));
-    check("an array of an unknown type", Header, "unknown type 99", &|f| f.set("x", Meta::Raw(9, [array_of(99, 1), vec![0; 64]].concat())));
+    check("an array of an unknown type", Header, "unknown type 99", &|f| {
+        f.set("x", Meta::Raw(9, [array_of(99, 1), vec![0; 64]].concat()))
+    });
     for depth in [6usize, 100_000] {
         let nested = (0..depth).flat_map(|_| array_of(9, 1)).collect::<Vec<_>>();
         check(&format!("arrays {depth} deep"), Header, "deeper", &|f| f.set("x", Meta::Raw(9, nested.clone())));
     }
     check("a key twice", Header, "twice", &|f| f.meta.push(("general.architecture".into(), Meta::Bool(true))));
     for alignment in [0, 3, 1 << 63, 1 << 31, 48] {
-        check(&format!("alignment {alignment}"), Header, "alignment", &|f| f.set("general.alignment", Meta::U64(alignment)));
+        check(&format!("alignment {alignment}"), Header, "alignment", &|f| {
+            f.set("general.alignment", Meta::U64(alignment))
+        });
     }
     check("alignment in words", Header, "alignment", &|f| f.set("general.alignment", Meta::Text("32".into())));
-    check("alignment -1", Header, "alignment", &|f| f.set("general.alignment", Meta::Raw(11, (-1i64).to_le_bytes().to_vec())));
+    check("alignment -1", Header, "alignment", &|f| {
+        f.set("general.alignment", Meta::Raw(11, (-1i64).to_le_bytes().to_vec()))
+    });
 
     let q = "blk.0.attn_q.weight";
     for (dims, fact) in [
@@ -381,16 +382,31 @@ fn hostile_headers_are_refused_with_file_and_fact() {
         let fact = if name.len() < 20 { "not supported" } else { "" };
         check("an unknown architecture", Header, fact, &|f| f.set("general.architecture", Meta::Text(name.into())));
     }
-    for suffix in ["block_count", "embedding_length", "attention.head_count", "feed_forward_length", "expert_count", "context_length"] {
+    for suffix in [
+        "block_count",
+        "embedding_length",
+        "attention.head_count",
+        "feed_forward_length",
+        "expert_count",
+        "context_length",
+    ] {
         check(&format!("no {suffix}"), Header, suffix, &|f| f.meta.retain(|(k, _)| *k != key(suffix)));
         check(&format!("{suffix} in words"), Header, suffix, &|f| f.set(&key(suffix), Meta::Text("many".into())));
         check(&format!("{suffix} 0"), Header, "", &|f| f.set(&key(suffix), Meta::U32(0)));
         check(&format!("{suffix} 2^63"), Header, "", &|f| f.set(&key(suffix), Meta::U64(1 << 63)));
-        check(&format!("{suffix} -1"), Header, suffix, &|f| f.set(&key(suffix), Meta::Raw(5, (-1i32).to_le_bytes().to_vec())));
+        check(&format!("{suffix} -1"), Header, suffix, &|f| {
+            f.set(&key(suffix), Meta::Raw(5, (-1i32).to_le_bytes().to_vec()))
+        });
     }
-    check("key/value heads that do not divide", Header, "key/value heads", &|f| f.set(&key("attention.head_count_kv"), Meta::U32(3)));
-    check("more experts at once than there are", Header, "experts per token", &|f| f.set(&key("expert_used_count"), Meta::U32(5)));
-    check("an epsilon of no number", Header, "epsilon", &|f| f.set(&key("attention.layer_norm_rms_epsilon"), Meta::F32(f32::NAN)));
+    check("key/value heads that do not divide", Header, "key/value heads", &|f| {
+        f.set(&key("attention.head_count_kv"), Meta::U32(3))
+    });
+    check("more experts at once than there are", Header, "experts per token", &|f| {
+        f.set(&key("expert_used_count"), Meta::U32(5))
+    });
+    check("an epsilon of no number", Header, "epsilon", &|f| {
+        f.set(&key("attention.layer_norm_rms_epsilon"), Meta::F32(f32::NAN))
+    });
     check("a logits scale of 0", Header, "logits scale", &|f| f.set(&key("logit_scale"), Meta::F32(0.0)));
     check("rope scaling", Header, "rope scaling", &|f| f.set(&key("rope.scaling.type"), Meta::Text("yarn".into())));
     check("rope over a part of a head", Header, "rope", &|f| f.set(&key("rope.dimension_count"), Meta::U32(8)));
@@ -416,8 +432,9 @@ fn hostile_headers_are_refused_with_file_and_fact() {
     check("types for other tokens", Text, "types", &|f| f.set("tokenizer.ggml.token_type", Meta::I32s(vec![1; 7])));
     check("a merge of nothing", Text, "merge", &|f| f.set("tokenizer.ggml.merges", Meta::Texts(vec!["hi".into()])));
     check("an end that is no token", Text, "", &|f| f.set("tokenizer.ggml.eos_token_id", Meta::U32(1 << 30)));
-    check("more tokens than rows", Text, "tokens", &|f| {
-        let more = [vocabulary(), (0..50).map(|i| format!("more{i}")).collect()].concat();
+    check("more tokens than rows", Text, "its weights 259", &|f| {
+        let Some((_, Meta::Texts(own))) = f.meta.iter().find(|(k, _)| k == tokens) else { panic!("no tokens") };
+        let more = [own.clone(), (0..50).map(|i| format!("more{i}")).collect()].concat();
         f.set("tokenizer.ggml.token_type", Meta::I32s(vec![1; more.len()]));
         f.set(tokens, Meta::Texts(more));
     });
@@ -453,4 +470,40 @@ fn a_million_tensors_are_refused_before_they_are_read() {
         .map(|i| Tensor32 { name: format!("t{i}"), dims: vec![1], kind: F32, data: Vec::new(), offset: Some(0) })
         .collect();
     bench.refused("a million tensors", &write(&bench, &file.bytes()), "model.gguf", Stage::Header, "1000000 tensors");
+}
+
+#[test]
+fn memory_for_keys_and_values_that_is_not_there_is_said() {
+    let bench = Bench::new();
+    let mut file = File::small();
+    // A megabyte for each of thousands of positions, from a file of a few.
+    for (key_, n) in [
+        ("attention.head_count", 64),
+        ("attention.head_count_kv", 64),
+        ("attention.key_length", 1024),
+        ("context_length", 1 << 20),
+    ] {
+        file.set(&key(key_), Meta::U32(n));
+    }
+    for l in 0..small::LAYERS {
+        for (name, dims) in [
+            ("attn_q", [32, 65_536]),
+            ("attn_k", [32, 65_536]),
+            ("attn_v", [32, 65_536]),
+            ("attn_output", [65_536, 32]),
+        ] {
+            let tensor = file.find(&format!("blk.{l}.{name}.weight"));
+            tensor.kind = Q8_0;
+            tensor.dims = dims.to_vec();
+            tensor.data = vec![0; 65_536 * 34];
+        }
+    }
+    let path = write(&bench, &file.bytes());
+    run(&mut bench.command(Stage::Header, &path)).exits(0);
+    for stage in [Stage::Weights, Stage::Text] {
+        let ran = run(&mut bench.command(stage, &path));
+        assert_whole("too much memory", &ran);
+        assert!(ran.code == Some(9) && ran.errors().len() == 1, "{ran}");
+        assert!(ran.errors()[0].contains("model.gguf") && ran.errors()[0].contains("window"), "{ran}");
+    }
 }

@@ -29,10 +29,12 @@ impl Folder {
             "embedding_multiplier": 12.0, "residual_multiplier": 0.22, "attention_multiplier": 0.0625,
             "logits_scaling": 6.0, "tie_word_embeddings": true, "eos_token_id": 0, "bos_token_id": 0,
         });
-        let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+        let byte_level =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
         let vocab: serde_json::Map<String, Value> =
             vocabulary().into_iter().enumerate().map(|(id, text)| (text, json!(id))).collect();
-        let added = |(id, text): (usize, &&str)| json!({"id": id, "content": text, "special": true, "normalized": false});
+        let added =
+            |(id, text): (usize, &&str)| json!({"id": id, "content": text, "special": true, "normalized": false});
         let tokenizer = json!({
             "version": "1.0",
             "added_tokens": SPECIAL.iter().enumerate().map(added).collect::<Vec<_>>(),
@@ -46,7 +48,8 @@ impl Folder {
         folder.tensor("model.embed_tokens.weight", &[VOCABULARY, HIDDEN]);
         folder.tensor("model.norm.weight", &[HIDDEN]);
         for l in 0..LAYERS {
-            let mut add = |name: &str, shape: &[usize]| folder.tensor(&format!("model.layers.{l}.{name}.weight"), shape);
+            let mut add =
+                |name: &str, shape: &[usize]| folder.tensor(&format!("model.layers.{l}.{name}.weight"), shape);
             add("input_layernorm", &[HIDDEN]);
             add("self_attn.q_proj", &[HEADS * HEAD, HIDDEN]);
             add("self_attn.k_proj", &[KV_HEADS * HEAD, HIDDEN]);
@@ -135,7 +138,10 @@ fn hostile_weights_are_refused_with_file_and_fact() {
     let text = Folder::small().header.to_string();
     raw("a header of 20 MB", framed(format!("{{\"x\": \"{}\"}}", "y".repeat(20 << 20)).as_bytes(), &data));
     let doubled = format!("{},{}", &text[..text.len() - 1], &text[1..]);
-    raw("every tensor twice", framed(doubled.as_bytes(), &[Folder::small().data.clone(), Folder::small().data].concat()));
+    raw(
+        "every tensor twice",
+        framed(doubled.as_bytes(), &[Folder::small().data.clone(), Folder::small().data].concat()),
+    );
     raw("a GGUF file", b"GGUF\x03\0\0\0\x01\0\0\0\0\0\0\0".to_vec());
 
     let check = |what: &str, stage: Stage, fact: &str, change: &dyn Fn(&mut Folder)| {
@@ -158,7 +164,14 @@ fn hostile_weights_are_refused_with_file_and_fact() {
     ] {
         check(what, Header, "", &|f| f.header[Q]["data_offsets"] = offsets.clone());
     }
-    for shape in [json!([1u64 << 32, 1u64 << 32]), json!([u64::MAX, 2]), json!([-1, 32]), json!([32]), json!("32x32"), json!([0, 32])] {
+    for shape in [
+        json!([1u64 << 32, 1u64 << 32]),
+        json!([u64::MAX, 2]),
+        json!([-1, 32]),
+        json!([32]),
+        json!("32x32"),
+        json!([0, 32]),
+    ] {
         check(&format!("the shape {shape}"), Header, "", &|f| f.header[Q]["shape"] = shape.clone());
     }
     for dtype in ["F64", "I64", "BOOL", "F8_E4M3", "Q9", ""] {
@@ -195,8 +208,18 @@ fn hostile_configurations_are_refused_with_file_and_fact() {
     }
     check("biases", Header, "attention_bias", &|c| c["attention_bias"] = json!(true));
     check("rope scaling", Header, "rope scaling", &|c| c["rope_scaling"] = json!({"type": "yarn", "factor": 4}));
-    for key in ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "num_local_experts", "max_position_embeddings", "vocab_size"] {
-        for value in [Value::Null, json!(0), json!(-1), json!("many"), json!(1u64 << 63), json!(1e300), json!(0.5), json!([32])] {
+    for key in [
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+        "num_local_experts",
+        "max_position_embeddings",
+        "vocab_size",
+    ] {
+        for value in
+            [Value::Null, json!(0), json!(-1), json!("many"), json!(1u64 << 63), json!(1e300), json!(0.5), json!([32])]
+        {
             check(&format!("{key}: {value}"), Header, "", &|c| c[key] = value.clone());
         }
     }
@@ -236,8 +259,20 @@ fn files_that_are_missing_or_something_else_are_named() {
     with("no tokenizer", "tokenizer.json", Text, "tokenizer.json", None);
     with("an empty tokenizer", "tokenizer.json", Text, "", Some(b""));
     with("a deep tokenizer", "tokenizer.json", Text, "", Some(deep.as_bytes()));
-    with("a tokenizer of another kind", "tokenizer.json", Text, "", Some(br#"{"model": {"type": "Unigram", "vocab": []}}"#));
-    with("a tokenizer without a vocabulary", "tokenizer.json", Text, "", Some(br#"{"model": {"type": "BPE", "vocab": {}, "merges": []}}"#));
+    with(
+        "a tokenizer of another kind",
+        "tokenizer.json",
+        Text,
+        "",
+        Some(br#"{"model": {"type": "Unigram", "vocab": []}}"#),
+    );
+    with(
+        "a tokenizer without a vocabulary",
+        "tokenizer.json",
+        Text,
+        "",
+        Some(br#"{"model": {"type": "BPE", "vocab": {}, "merges": []}}"#),
+    );
     let index = "model.safetensors.index.json";
     with("an index of bytes", index, Header, "JSON", Some(&[0xff; 10]));
     with("an index without a map", index, Header, "weight_map", Some(b"{}"));
