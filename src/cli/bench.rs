@@ -6,13 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::models::{self, Downloads, EngineArgs};
+use super::models::{self, EngineArgs};
 use super::options::Settings;
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
 use crate::ids::TokenId;
 use crate::inference::engine::{
-    CancelToken, Core, Decoding, GenerateError, Goal, LoadedCore, TokenRequest, load_core, run_alone,
+    CancelToken, Core, Decoding, GenerateError, Goal, LoadedCore, Quantize, TokenRequest, load_core, run_alone,
 };
 use crate::inference::model::ModelSource;
 use crate::inference::sampler::{Sampler, SamplingParams};
@@ -46,13 +46,7 @@ pub struct BenchArgs {
 }
 
 pub fn run(args: &BenchArgs, settings: &Settings) -> Result<Exit, Failure> {
-    let path = match models::local_path(&args.model) {
-        Some(path) => path,
-        None => {
-            let preferred = models::resolve(std::slice::from_ref(&args.model), settings, &Downloads::new(settings))?;
-            models::path_of(&preferred.files).to_owned()
-        }
-    };
+    let (path, quantized) = models::weights(&args.model, args.engine.quantize(Quantize::Auto), settings)?;
     let source = ModelSource::open(&path).map_err(|e| Failure::new(Exit::NoModel, Diagnostic::error(e.to_string())))?;
     let vocabulary = source.config().vocabulary;
     let mut options = args.engine.options();
@@ -73,6 +67,7 @@ pub fn run(args: &BenchArgs, settings: &Settings) -> Result<Exit, Failure> {
     let decode = median(rounds.iter().map(|r| r.1));
     let figures = json!({
         "model": args.model,
+        "quantized": quantized.map(|q| q.name()),
         "isa": options.isa.name(),
         "threads": options.threads,
         "kv": kv.name(),

@@ -12,7 +12,8 @@ use super::options::{ModelArgs, Settings, Verbosity};
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{
-    CancelToken, Chat, Completion, Constraint, Engine, GenerateRequest, Generator, Message, Prompt, Role,
+    CancelToken, Chat, Completion, Constraint, Engine, GenerateRequest, Generator, Message, Prompt,
+    Quantize, Role,
 };
 use crate::inference::sampler::SamplingParams;
 
@@ -87,10 +88,17 @@ pub fn run(args: &GenerateArgs, settings: &Settings) -> Result<Exit, Failure> {
         None => vec!["granite-3.1-1b-a400m-instruct".to_owned(), "starter".to_owned()],
     };
     let preferred = models::resolve(&preference, settings, &Downloads::new(settings))?;
-    if let Some(line) = models::fallback(&preferred) {
+    if let Some(line) = models::fallback_now(&preferred) {
         print::note(&format!("warning: {line}"));
     }
-    let engine = models::load(&preferred.files, args.as_of.unwrap_or(DEFAULT_AS_OF), &args.engine.options())?;
+    let engine = models::load(
+        &preferred.files,
+        args.engine.quantize(Quantize::Auto),
+        settings,
+        args.as_of.unwrap_or(DEFAULT_AS_OF),
+        &args.engine.options(),
+        &models::teller(settings),
+    )?;
     let prompt = encode(args, &engine, text)?;
     let completion = answer(args, &engine, prompt, constraint)?;
     report(args, settings, &engine, &completion)

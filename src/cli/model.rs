@@ -14,7 +14,7 @@ use super::options::Settings;
 use super::{Failure, npy, print};
 use crate::diagnostic::Diagnostic;
 use crate::ids::TokenId;
-use crate::inference::engine::{Goal, load_core, run_alone};
+use crate::inference::engine::{Goal, Quantize, load_core, run_alone};
 use crate::inference::hub;
 use crate::inference::model::ModelSource;
 
@@ -78,7 +78,8 @@ pub fn run(args: &ModelCommand, settings: &Settings) -> Result<Exit, Failure> {
         Action::Inspect { model, tensors, json } => inspect(&files_of(model, settings)?, *tensors, *json),
         Action::Verify { model } => verify(model, settings),
         Action::Logits { model, tokens, out, engine } => {
-            logits(&files_of(model, settings)?, tokens, out, engine)?;
+            let (path, _) = models::weights(model, engine.quantize(Quantize::Auto), settings)?;
+            logits(&path, tokens, out, engine)?;
             Ok(Exit::Done)
         }
     }

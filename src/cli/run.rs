@@ -67,7 +67,8 @@ pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
     engine.window = engine.window.or(plan.model.defaults.window);
     // The template's date is the run's only where a template prints it; ours never do, so that answers stay cached.
     let as_of = super::generate::DEFAULT_AS_OF;
-    let model = OnDemand::new(plan.model.preference.clone(), settings, engine, as_of, &progress);
+    let quantize = args.engine.quantize(plan.model.quantize);
+    let model = OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, &progress);
     let reader = CorpusReader::new();
     let evaluator = Evaluator::default();
     let mut environment = RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
