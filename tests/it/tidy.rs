@@ -139,7 +139,7 @@ fn without_comment(line: &str) -> String {
     let mut from = 0;
     while let Some(at) = line[from..].find("//").map(|i| i + from) {
         let quotes = line[..at].matches('"').count() - line[..at].matches("\\\"").count();
-        if quotes % 2 == 0 {
+        if quotes.is_multiple_of(2) {
             return line[..at].to_owned();
         }
         from = at + 2;
@@ -267,8 +267,8 @@ fn names(code: &str, word: &str) -> bool {
         let before = code[..at].chars().next_back();
         let after = code[at + word.len()..].chars().next();
         let joins = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
-        !joins(before)
-            && !(word.ends_with(char::is_alphanumeric) && joins(after) && word != "env::var" && word != "std::env::var")
+        !(joins(before)
+            || word.ends_with(char::is_alphanumeric) && joins(after) && word != "env::var" && word != "std::env::var")
     })
 }
 
