@@ -174,18 +174,19 @@ unsafe fn quantize_block<L: Lanes>(x: *const f32, q: &mut [i8], left: &mut [f32;
         let scale = magnitude / 127.0;
         // A block of zeros, or of values so small that the inverse overflows, quantizes to zeros.
         let inverse = if scale > 1e-37 { 1.0 / scale } else { 0.0 };
-        let mut ints = [0.0f32; 32];
+        let mut shifted = [0.0f32; 32];
         for (half, v) in [lo, hi].into_iter().enumerate() {
-            let rounded = v.mul_add(L::splat(inverse), L::splat(ROUND)).sub(L::splat(ROUND));
-            let rounded = rounded.max(L::splat(-127.0)).min(L::splat(127.0));
-            rounded.store(ints.as_mut_ptr().add(half * LANES));
+            let up = v.mul_add(L::splat(inverse), L::splat(ROUND));
+            let up = up.max(L::splat(ROUND - 127.0)).min(L::splat(ROUND + 127.0));
+            up.store(shifted.as_mut_ptr().add(half * LANES));
+            let rounded = up.sub(L::splat(ROUND));
             zero.sub(rounded).mul_add(L::splat(scale), v).store(left.as_mut_ptr().add(half * LANES));
         }
         let mut sums = [0i32; 2];
-        for (i, (v, q)) in ints.iter().zip(q).enumerate() {
-            let v = *v as i32;
-            *q = v as i8;
-            sums[i / LANES] += v;
+        for (i, (v, q)) in shifted.iter().zip(q).enumerate() {
+            // The low byte of the shifted value is the integer in two's complement.
+            *q = v.to_bits() as i8;
+            sums[i / LANES] += i32::from(*q);
         }
         let info = BlockInfo { scale, scaled_sum: scale * (sums[0] + sums[1]) as f32, half_sums: sums };
         (info, magnitude * magnitude > OUTLIER * OUTLIER * square)

@@ -243,15 +243,26 @@ unsafe fn packed_remainder_body<L: Lanes>(
     }
 }
 
-/// Reads the four activations of run `j` of block `b` as one integer.
+/// Reads the four activations of run `j` of a block as one integer.
 #[inline(always)]
-unsafe fn four(q: *const i8, b: usize, j: usize) -> i32 {
+unsafe fn four(block: *const i8, j: usize) -> i32 {
     // SAFETY: the block lies inside the row; any alignment will do.
-    unsafe { q.add(b * 32 + j * 4).cast::<i32>().read_unaligned() }
+    unsafe { block.add(j * 4).cast::<i32>().read_unaligned() }
+}
+
+/// Writes a body once for each value, as a constant. Left to itself the compiler keeps the loop over the runs of a
+/// block, and reloads every row's pointer from the stack in each turn.
+macro_rules! unrolled {
+    ($name:ident in $($value:literal),* => $body:block) => {
+        $({
+            const $name: usize = $value;
+            $body
+        })*
+    };
 }
 
 // The four block kernels add block `b` of a group to the sums of N rows.
-// SAFETY of all: see `packed_tile`; `b < blocks` and `j < 8` keep every offset inside the group and the rows.
+// SAFETY of all: see `packed_tile`; `b < blocks` and `J < 8` keep every offset inside the group and the rows.
 
 #[inline(always)]
 unsafe fn signed8<L: Lanes, const N: usize>(
@@ -269,12 +280,13 @@ unsafe fn signed8<L: Lanes, const N: usize>(
             let halves = (*infos[t].add(b)).half_sums;
             L::ints_splat(-128 * (halves[0] + halves[1]))
         });
-        for j in 0..8 {
-            let w = L::load_bytes(group.add(b * 512 + j * 64));
+        let q: [*const i8; N] = std::array::from_fn(|t| quants[t].add(b * 32));
+        unrolled!(J in 0, 1, 2, 3, 4, 5, 6, 7 => {
+            let w = L::load_bytes(group.add(b * 512 + J * 64));
             for t in 0..N {
-                acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
+                acc[t] = L::dot(acc[t], w, four(q[t], J));
             }
-        }
+        });
         let scale = L::load_f16(group.add(blocks * 512).cast::<u16>().add(b * LANES));
         for t in 0..N {
             let both = scale.mul(L::splat((*infos[t].add(b)).scale));
@@ -297,12 +309,13 @@ unsafe fn signed8_halves<L: Lanes, const N: usize>(
         for half in 0..2 {
             let mut acc: [L::Ints; N] =
                 std::array::from_fn(|t| L::ints_splat(-128 * (*infos[t].add(b)).half_sums[half]));
-            for j in half * 4..half * 4 + 4 {
-                let w = L::load_bytes(group.add(b * 512 + j * 64));
+            let q: [*const i8; N] = std::array::from_fn(|t| quants[t].add(b * 32 + half * 16));
+            unrolled!(J in 0, 1, 2, 3 => {
+                let w = L::load_bytes(group.add(b * 512 + half * 256 + J * 64));
                 for t in 0..N {
-                    acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
+                    acc[t] = L::dot(acc[t], w, four(q[t], J));
                 }
-            }
+            });
             let scale = L::load_f16(group.add(blocks * 512).cast::<u16>().add((b * 2 + half) * LANES));
             for t in 0..N {
                 let both = scale.mul(L::splat((*infos[t].add(b)).scale));
@@ -324,12 +337,13 @@ unsafe fn unsigned8<L: Lanes, const N: usize>(
     // SAFETY: as said above; scales and mins are two runs of sixteen per block.
     unsafe {
         let mut acc: [L::Ints; N] = std::array::from_fn(|_| L::ints_splat(0));
-        for j in 0..8 {
-            let w = L::load_bytes(group.add(b * 512 + j * 64));
+        let q: [*const i8; N] = std::array::from_fn(|t| quants[t].add(b * 32));
+        unrolled!(J in 0, 1, 2, 3, 4, 5, 6, 7 => {
+            let w = L::load_bytes(group.add(b * 512 + J * 64));
             for t in 0..N {
-                acc[t] = L::dot(acc[t], w, four(quants[t], b, j));
+                acc[t] = L::dot(acc[t], w, four(q[t], J));
             }
-        }
+        });
         with_min::<L, N>(group.add(blocks * 512).cast(), b, &acc, infos, sums);
     }
 }
@@ -346,14 +360,15 @@ unsafe fn unsigned4<L: Lanes, const N: usize>(
     // SAFETY: as said above, with four runs of 64 bytes per block.
     unsafe {
         let mut acc: [L::Ints; N] = std::array::from_fn(|_| L::ints_splat(0));
-        for j in 0..4 {
-            let both = L::load_bytes(group.add(b * 256 + j * 64));
+        let q: [*const i8; N] = std::array::from_fn(|t| quants[t].add(b * 32));
+        unrolled!(J in 0, 1, 2, 3 => {
+            let both = L::load_bytes(group.add(b * 256 + J * 64));
             let (low, high) = (L::low_nibbles(both), L::high_nibbles(both));
             for t in 0..N {
-                acc[t] = L::dot(acc[t], low, four(quants[t], b, j));
-                acc[t] = L::dot(acc[t], high, four(quants[t], b, j + 4));
+                acc[t] = L::dot(acc[t], low, four(q[t], J));
+                acc[t] = L::dot(acc[t], high, four(q[t], J + 4));
             }
-        }
+        });
         with_min::<L, N>(group.add(blocks * 256).cast(), b, &acc, infos, sums);
     }
 }
