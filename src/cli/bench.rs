@@ -6,13 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
-use super::models::{self, Downloads, EngineArgs};
+use super::models::{self, EngineArgs};
 use super::options::Settings;
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
 use crate::ids::TokenId;
 use crate::inference::engine::{
-    CancelToken, Core, Decoding, GenerateError, Goal, LoadedCore, TokenRequest, load_core, run_alone,
+    CancelToken, Core, Decoding, GenerateError, Goal, LoadedCore, Quantize, TokenRequest, load_core, run_alone,
 };
 use crate::inference::model::ModelSource;
 use crate::inference::sampler::{Sampler, SamplingParams};
@@ -46,19 +46,14 @@ pub struct BenchArgs {
 }
 
 pub fn run(args: &BenchArgs, settings: &Settings) -> Result<Exit, Failure> {
-    let path = match models::local_path(&args.model) {
-        Some(path) => path,
-        None => {
-            let preferred = models::resolve(std::slice::from_ref(&args.model), settings, &Downloads::new(settings))?;
-            models::path_of(&preferred.files).to_owned()
-        }
-    };
+    let (path, quantized) = models::weights(&args.model, args.engine.quantize(Quantize::Auto), settings)?;
     let source = ModelSource::open(&path).map_err(|e| Failure::new(Exit::NoModel, Diagnostic::error(e.to_string())))?;
     let vocabulary = source.config().vocabulary;
     let mut options = args.engine.options();
     let needed = (args.depth + args.prompt + args.generate) as usize;
     // Room for the whole batch: the engine keeps two windows.
-    options.window = Some(options.window.unwrap_or(needed * args.batch as usize).clamp(needed, source.config().window.max(needed)));
+    options.window =
+        Some(options.window.unwrap_or(needed * args.batch as usize).clamp(needed, source.config().window.max(needed)));
     let start = Instant::now();
     let loaded = load_core(&source, &options, &|_, _| ())?;
     let load_s = start.elapsed().as_secs_f64();
@@ -73,6 +68,7 @@ pub fn run(args: &BenchArgs, settings: &Settings) -> Result<Exit, Failure> {
     let decode = median(rounds.iter().map(|r| r.1));
     let figures = json!({
         "model": args.model,
+        "quantized": quantized.map(|q| q.name()),
         "isa": options.isa.name(),
         "threads": options.threads,
         "kv": kv.name(),
@@ -98,8 +94,15 @@ pub fn run(args: &BenchArgs, settings: &Settings) -> Result<Exit, Failure> {
              weights  {:9.1} MB\n\
              kernels  {:>9}, {} threads, keys and values in {}\n\
              logits   {hash}",
-            args.batch, args.prompt, args.depth, args.batch, args.generate,
-            weight_bytes as f64 / 1e6, options.isa.name(), options.threads, kv.name(),
+            args.batch,
+            args.prompt,
+            args.depth,
+            args.batch,
+            args.generate,
+            weight_bytes as f64 / 1e6,
+            options.isa.name(),
+            options.threads,
+            kv.name(),
         ))?;
     }
     Ok(Exit::Done)
@@ -130,8 +133,7 @@ fn logits_hash(core: &mut Core, vocabulary: usize) -> Result<String, GenerateErr
 }
 
 fn goal(max_tokens: usize) -> Result<Goal, GenerateError> {
-    let sampler =
-        Sampler::new(&SamplingParams::default()).map_err(|e| GenerateError::Sampling(e.to_string()))?;
+    let sampler = Sampler::new(&SamplingParams::default()).map_err(|e| GenerateError::Sampling(e.to_string()))?;
     Ok(Goal::Generate(Box::new(Decoding { max_tokens, sampler, matcher: None, end_ids: Vec::new(), stop: None })))
 }
 

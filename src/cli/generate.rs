@@ -12,7 +12,7 @@ use super::options::{ModelArgs, Settings, Verbosity};
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{
-    CancelToken, Chat, Completion, Constraint, Engine, GenerateRequest, Generator, Message, Prompt, Role,
+    CancelToken, Chat, Completion, Constraint, Engine, GenerateRequest, Generator, Message, Prompt, Quantize, Role,
 };
 use crate::inference::sampler::SamplingParams;
 
@@ -35,7 +35,7 @@ pub struct GenerateArgs {
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
     /// Most tokens of the answer
-    #[arg(long, default_value_t = 256, value_name = "N")]
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub max_tokens: usize,
     /// 0 takes the likeliest token each time
     #[arg(long, default_value_t = 0.0, value_name = "T")]
@@ -87,10 +87,17 @@ pub fn run(args: &GenerateArgs, settings: &Settings) -> Result<Exit, Failure> {
         None => vec!["granite-3.1-1b-a400m-instruct".to_owned(), "starter".to_owned()],
     };
     let preferred = models::resolve(&preference, settings, &Downloads::new(settings))?;
-    if let Some(line) = models::fallback(&preferred) {
+    if let Some(line) = models::fallback_now(&preferred) {
         print::note(&format!("warning: {line}"));
     }
-    let engine = models::load(&preferred.files, args.as_of.unwrap_or(DEFAULT_AS_OF), &args.engine.options())?;
+    let engine = models::load(
+        &preferred.files,
+        args.engine.quantize(Quantize::Auto),
+        settings,
+        args.as_of.unwrap_or(DEFAULT_AS_OF),
+        &args.engine.options(),
+        &models::teller(settings),
+    )?;
     let prompt = encode(args, &engine, text)?;
     let completion = answer(args, &engine, prompt, constraint)?;
     report(args, settings, &engine, &completion)
@@ -119,8 +126,8 @@ fn prompt_text(args: &GenerateArgs) -> Result<String, Failure> {
 }
 
 fn read_schema(path: &PathBuf) -> Result<serde_json::Value, Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| Failure::wrong(format!("{} cannot be read: {e}", path.display())))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| Failure::wrong(format!("{} cannot be read: {e}", path.display())))?;
     serde_json::from_str(&text).map_err(|e| Failure::wrong(format!("{} is not valid JSON: {e}", path.display())))
 }
 
@@ -137,12 +144,7 @@ fn encode(args: &GenerateArgs, engine: &Engine, text: String) -> Result<Prompt, 
     engine.encode_chat(&Chat { messages, ..Chat::default() }).map_err(engine_failure)
 }
 
-fn answer(
-    args: &GenerateArgs,
-    engine: &Engine,
-    prompt: Prompt,
-    constraint: Constraint,
-) -> Result<Completion, Failure> {
+fn answer(args: &GenerateArgs, engine: &Engine, prompt: Prompt, constraint: Constraint) -> Result<Completion, Failure> {
     let sampling = SamplingParams {
         temperature: args.temperature,
         top_k: args.top_k,

@@ -14,7 +14,7 @@ use super::options::Settings;
 use super::{Failure, npy, print};
 use crate::diagnostic::Diagnostic;
 use crate::ids::TokenId;
-use crate::inference::engine::{Goal, load_core, run_alone};
+use crate::inference::engine::{Goal, Quantize, load_core, run_alone};
 use crate::inference::hub;
 use crate::inference::model::ModelSource;
 
@@ -78,7 +78,8 @@ pub fn run(args: &ModelCommand, settings: &Settings) -> Result<Exit, Failure> {
         Action::Inspect { model, tensors, json } => inspect(&files_of(model, settings)?, *tensors, *json),
         Action::Verify { model } => verify(model, settings),
         Action::Logits { model, tokens, out, engine } => {
-            logits(&files_of(model, settings)?, tokens, out, engine)?;
+            let (path, _) = models::weights(model, engine.quantize(Quantize::Auto), settings)?;
+            logits(&path, tokens, out, engine)?;
             Ok(Exit::Done)
         }
     }
@@ -124,7 +125,11 @@ fn list(as_json: bool, settings: &Settings) -> Result<Exit, Failure> {
         let size = l.entry.map(|e| e.bytes()).filter(|n| *n > 0).or(l.cached.first().map(|c| c.bytes));
         let state = match l.cached.as_slice() {
             [] => "no".to_owned(),
-            cached => cached.iter().map(|c| c.damage.clone().map_or_else(|| "yes".to_owned(), |d| format!("damaged: {d}"))).collect::<Vec<_>>().join(", "),
+            cached => cached
+                .iter()
+                .map(|c| c.damage.clone().map_or_else(|| "yes".to_owned(), |d| format!("damaged: {d}")))
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         table.add_row([
             l.name.clone(),
@@ -187,7 +192,12 @@ fn inspect(path: &Path, tensors: bool, as_json: bool) -> Result<Exit, Failure> {
     }
     let mut text = format!(
         "architecture  {}\nlayers        {}\nhidden        {}\nheads         {} query, {} key/value, size {}\n",
-        c.architecture.name(), c.layers, c.hidden, c.heads, c.kv_heads, c.head_dim
+        c.architecture.name(),
+        c.layers,
+        c.hidden,
+        c.heads,
+        c.kv_heads,
+        c.head_dim
     );
     text.push_str(&match c.experts {
         1 => format!("feed-forward  {}\n", c.inner),
@@ -195,7 +205,11 @@ fn inspect(path: &Path, tensors: bool, as_json: bool) -> Result<Exit, Failure> {
     });
     text.push_str(&format!(
         "vocabulary    {}\nwindow        {} tokens\nrope theta    {}\nweights       {:.1} M, {:.1} M read per token\n",
-        c.vocabulary, c.window, c.rope_theta, weights as f64 / 1e6, c.active_weights() as f64 / 1e6
+        c.vocabulary,
+        c.window,
+        c.rope_theta,
+        weights as f64 / 1e6,
+        c.active_weights() as f64 / 1e6
     ));
     for (format, (count, bytes)) in formats {
         text.push_str(&format!("{format:<12}  {count} tensors, {:.1} MB\n", bytes as f64 / 1e6));

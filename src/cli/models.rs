@@ -6,16 +6,21 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
 
 use super::exit::Exit;
 use super::options::{Settings, Verbosity};
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
-use crate::inference::engine::{Backend, Engine, EngineOptions, LoadError, load_engine};
-use crate::inference::hub::{self, Event, HubError, ModelFiles, ModelKind, Network, Preferred};
+use crate::inference::engine::{
+    Backend, Engine, EngineOptions, LoadError, Origin, Quantize, Quantizing, ToKeep, keep_quantized, load_engine,
+    quantization_label,
+};
+use crate::inference::hub::{self, Event, HubError, ModelFiles, ModelKind, Network, Preferred, Skipped};
 use crate::inference::kernels::Isa;
-use crate::inference::model::KvKind;
+use crate::inference::model::{KvKind, Quantization};
 
 /// How a model is run on this machine.
 #[derive(Args, Clone, Debug, Default)]
@@ -36,12 +41,25 @@ pub struct EngineArgs {
     /// Which forward pass computes: our kernels, or candle's tensors as a reference
     #[arg(long, value_enum, default_value = "kernels", value_name = "NAME")]
     pub backend: BackendName,
+    /// What safetensors weights are turned into at their first load, and kept as [default: q8_0 for models of the hub,
+    /// none for folders]; GGUF files are used as they are
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub quantize: Option<QuantizeName>,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kv {
     F16,
     F32,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuantizeName {
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_k")]
+    Q4K,
+    None,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,11 +87,22 @@ impl EngineArgs {
             limits: default.limits,
         }
     }
+
+    /// What is asked for here, else what `otherwise` says.
+    pub fn quantize(&self, otherwise: Quantize) -> Quantize {
+        match self.quantize {
+            None => otherwise,
+            Some(QuantizeName::None) => Quantize::Never,
+            Some(QuantizeName::Q8_0) => Quantize::To(Quantization::Q8_0),
+            Some(QuantizeName::Q4K) => Quantize::To(Quantization::Q4K),
+        }
+    }
 }
 
 /// What the hub may do, from the settings of this process.
 pub fn hub_options(settings: &Settings) -> Result<hub::Options, Failure> {
     let mut options = hub::Options::new(settings.cache_dir()?);
+    options.endpoint = settings.hub_endpoint.clone();
     if settings.offline {
         options.network = Network::Forbidden;
     }
@@ -85,10 +114,30 @@ pub fn resolve(preference: &[String], settings: &Settings, observer: &dyn hub::O
     Ok(hub::resolve_preferred(preference, &hub_options(settings)?, observer)?)
 }
 
-/// One line on why another model than the first is used.
+/// One line on why another model than the first is used: the same as long as the reason is.
 pub fn fallback(preferred: &Preferred) -> Option<String> {
-    let why: Vec<_> = preferred.skipped.iter().map(|s| format!("{} could not be had ({})", s.name, s.why.brief())).collect();
+    fallback_line(preferred, |s| s.why.brief())
+}
+
+/// The same for whoever waits: what was not asked for now says so, and when it will be.
+pub fn fallback_now(preferred: &Preferred) -> Option<String> {
+    fallback_line(preferred, |s| match s.remembered.zip(s.asked_again()) {
+        None => s.why.brief(),
+        Some((since, again)) => {
+            let (why, since, again) = (s.why.brief(), clock(since), clock(again));
+            format!("{why}; not reached at {since}; asked again after {again}, or by `quarry model pull {}`", s.name)
+        }
+    })
+}
+
+fn fallback_line(preferred: &Preferred, why: impl Fn(&Skipped) -> String) -> Option<String> {
+    let why: Vec<_> = preferred.skipped.iter().map(|s| format!("{} could not be had ({})", s.name, why(s))).collect();
     (!why.is_empty()).then(|| format!("{}; {} answers instead", why.join("; "), preferred.files.name))
+}
+
+/// The time of day where the user is.
+fn clock(time: Timestamp) -> String {
+    time.to_zoned(TimeZone::system()).strftime("%H:%M").to_string()
 }
 
 /// The file or folder that holds the weights.
@@ -99,9 +148,94 @@ pub fn path_of(files: &ModelFiles) -> &Path {
     }
 }
 
-/// Loads a model that has been resolved.
-pub fn load(files: &ModelFiles, as_of: Date, options: &EngineOptions) -> Result<Engine, Failure> {
-    Ok(load_engine(path_of(files), &files.name, &files.digest, as_of, options, &|_, _| ())?)
+/// Returns what the weights of a model are turned into before they are loaded; `None` uses them as they are.
+pub fn quantization(files: &ModelFiles, choice: Quantize) -> Option<Quantization> {
+    match (&files.kind, choice) {
+        (ModelKind::Gguf { .. }, _) | (_, Quantize::Never) => None,
+        (ModelKind::Safetensors { .. }, Quantize::To(quantization)) => Some(quantization),
+        (ModelKind::Safetensors { .. }, Quantize::Auto) => (!files.is_local()).then_some(Quantization::Q8_0),
+    }
+}
+
+/// Where the quantized form of a model is kept: beside what was fetched, and for a folder of the user's, which is not
+/// ours to write into, in the cache.
+fn kept_path(files: &ModelFiles, quantization: Quantization, cache: &Path) -> PathBuf {
+    let name = format!("quarry-{}.gguf", quantization_label(quantization));
+    if files.is_local() {
+        cache.join("models").join(".quantized").join(&files.digest).join(name)
+    } else {
+        path_of(files).join(name)
+    }
+}
+
+/// Returns the quantized form of a model, made now if it is not there; `None` where its files are used as they are.
+fn quantized(
+    files: &ModelFiles,
+    choice: Quantize,
+    settings: &Settings,
+    tell: &dyn Fn(&str),
+) -> Result<Option<(Quantization, PathBuf)>, Failure> {
+    let Some(quantization) = quantization(files, choice) else { return Ok(None) };
+    let kept = kept_path(files, quantization, &settings.cache_dir()?);
+    let (name, source, digest) = (files.name.as_str(), path_of(files), files.digest.as_str());
+    keep_quantized(&ToKeep { name, source, digest, quantization, kept: &kept }, &|event| {
+        let text = match event {
+            Quantizing::Waiting => "another process is quantizing it; waiting".to_owned(),
+            Quantizing::Replacing { fact } => format!("{} is made again: {fact}", kept.display()),
+            Quantizing::Started => format!("quantizing to {}, once", quantization.shown()),
+            Quantizing::WithoutTokenizer { why } => {
+                format!("the quantized file has no tokenizer for other programs, for of this model's: {why}")
+            }
+            Quantizing::Done { bytes, seconds } => {
+                format!("quantized in {seconds:.1} s; {:.0} MB are kept as {}", *bytes as f64 / 1e6, kept.display())
+            }
+            Quantizing::Progress { .. } => return,
+        };
+        tell(&format!("{name}: {text}"));
+    })?;
+    Ok(Some((quantization, kept)))
+}
+
+/// Loads a model that has been resolved; what is made of it first is told.
+pub fn load(
+    files: &ModelFiles,
+    choice: Quantize,
+    settings: &Settings,
+    as_of: Date,
+    options: &EngineOptions,
+    tell: &dyn Fn(&str),
+) -> Result<Engine, Failure> {
+    let quantized = quantized(files, choice, settings, tell)?;
+    let origin = Origin {
+        name: &files.name,
+        digest: &files.digest,
+        path: path_of(files),
+        quantized: quantized.as_ref().map(|(q, kept)| (*q, kept.as_path())),
+    };
+    Ok(load_engine(&origin, as_of, options, &|_, _| ())?)
+}
+
+/// Returns the weights that a command without text loads, and what they were quantized to.
+pub fn weights(name: &str, choice: Quantize, settings: &Settings) -> Result<(PathBuf, Option<Quantization>), Failure> {
+    // A path that is used as it is need not be read through for its digest.
+    if let Some(path) = local_path(name).filter(|_| !matches!(choice, Quantize::To(_))) {
+        return Ok((path, None));
+    }
+    let files = hub::resolve(name, &hub_options(settings)?, &Downloads::new(settings))?;
+    Ok(match quantized(&files, choice, settings, &teller(settings))? {
+        Some((quantization, kept)) => (kept, Some(quantization)),
+        None => (path_of(&files).to_owned(), None),
+    })
+}
+
+/// Tells lines on standard error, unless nothing is to be said.
+pub fn teller(settings: &Settings) -> impl Fn(&str) + use<> {
+    let quiet = settings.verbosity == Verbosity::Quiet;
+    move |text| {
+        if !quiet {
+            print::note(text);
+        }
+    }
 }
 
 /// Returns the path of a model that is named by a path, without asking the hub; `None` for other names.
@@ -122,7 +256,17 @@ impl From<HubError> for Failure {
 
 impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
-        Self::new(Exit::NoModel, Diagnostic::error(error.to_string()))
+        let diagnostic = Diagnostic::error(error.to_string());
+        match error {
+            LoadError::Memory { .. } => {
+                Self::new(Exit::OutOfResources, diagnostic.hint("ask for a smaller one with --window"))
+            }
+            LoadError::NotKept { .. } => Self::new(
+                Exit::OutOfResources,
+                diagnostic.hint("make room, choose another folder with --cache-dir, or use the weights as they are with --quantize none"),
+            ),
+            _ => Self::new(Exit::NoModel, diagnostic),
+        }
     }
 }
 
@@ -196,7 +340,9 @@ impl hub::Observer for Downloads {
         }
         match event {
             Event::Connecting { model, source } => self.line(&format!("{model}: asking {source}")),
-            Event::Downloading { model, file, done, total } => self.progress(&format!("{model}: {file}"), *done, *total),
+            Event::Downloading { model, file, done, total } => {
+                self.progress(&format!("{model}: {file}"), *done, *total)
+            }
             Event::Packaging { model, package, elapsed, .. } => {
                 if self.is_due() {
                     self.line(&format!("{model}: fetching the Python package {package}, {} s", elapsed.as_secs()));

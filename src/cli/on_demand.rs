@@ -10,7 +10,7 @@ use super::models;
 use super::options::Settings;
 use crate::corpus::document::Document;
 use crate::corpus::reader::{self, Isolation, ReadOptions, ReadReason};
-use crate::inference::engine::{EngineOptions, Generator, Scripted, card_digest};
+use crate::inference::engine::{EngineOptions, Generator, Quantize, Scripted, card_digest};
 use crate::inference::hub::{self, HubError, Preferred};
 use crate::pipeline::events::{Event, ModelEvent, Observer};
 use crate::pipeline::model::{ModelError, ModelIdentity, ModelSource};
@@ -25,6 +25,7 @@ pub struct OnDemand<'a> {
     pub preference: Vec<String>,
     pub settings: &'a Settings,
     pub engine: EngineOptions,
+    pub quantize: Quantize,
     pub as_of: Date,
     pub observer: &'a dyn Observer,
     resolved: OnceLock<Result<Preferred, ModelError>>,
@@ -35,10 +36,11 @@ impl<'a> OnDemand<'a> {
         preference: Vec<String>,
         settings: &'a Settings,
         engine: EngineOptions,
+        quantize: Quantize,
         as_of: Date,
         observer: &'a dyn Observer,
     ) -> Self {
-        Self { preference, settings, engine, as_of, observer, resolved: OnceLock::new() }
+        Self { preference, settings, engine, quantize, as_of, observer, resolved: OnceLock::new() }
     }
 
     fn resolved(&self) -> Result<&Preferred, ModelError> {
@@ -70,11 +72,12 @@ impl ModelSource for OnDemand<'_> {
         }
         let preferred = self.resolved()?;
         let fallback = models::fallback(preferred);
-        if let Some(because) = &fallback {
+        if let Some(because) = &models::fallback_now(preferred) {
             let (from, to) = (preferred.skipped[0].name.as_str(), preferred.files.name.as_str());
             self.observer.on(&Event::Model(ModelEvent::FallingBack { from, to, because }));
         }
-        let digest = card_digest(&preferred.files.digest, self.engine.kv, self.engine.backend);
+        let quantized = models::quantization(&preferred.files, self.quantize);
+        let digest = card_digest(&preferred.files.digest, quantized, self.engine.kv, self.engine.backend);
         Ok(ModelIdentity { name: preferred.files.name.clone(), digest, fallback })
     }
 
@@ -83,7 +86,9 @@ impl ModelSource for OnDemand<'_> {
             return Ok(Arc::new(Self::scripted(path)?));
         }
         let files = &self.resolved()?.files;
-        let engine = models::load(files, self.as_of, &self.engine).map_err(|f| told(f.diagnostics))?;
+        let tell = |text: &str| self.observer.on(&Event::Note(text));
+        let engine = models::load(files, self.quantize, self.settings, self.as_of, &self.engine, &tell);
+        let engine = engine.map_err(|f| told(f.diagnostics))?;
         Ok(Arc::new(engine))
     }
 }
@@ -117,7 +122,9 @@ impl hub::Observer for Heard<'_> {
                 note(format!("{model}: {file}: {why}; again in {:.0} s", wait.as_secs_f64()));
             }
             E::WaitingForLock { model, .. } => note(format!("{model}: another process is fetching it; waiting")),
-            E::FallingBack { model, from, to, why } => note(format!("{model}: {from} cannot give it ({why}); asking {to}")),
+            E::FallingBack { model, from, to, why } => {
+                note(format!("{model}: {from} cannot give it ({why}); asking {to}"))
+            }
             E::Replacing { model, file, fact } => note(format!("{model}: {file} is damaged ({fact}), fetched again")),
             E::Ready { model, source } => note(format!("{model}: ready, from {source}")),
         }
@@ -137,7 +144,8 @@ impl CorpusReader {
 
 impl DocumentReader for CorpusReader {
     fn read(&self, path: &Path, options: &Value) -> Result<Document, StepError> {
-        let wrong = |e: serde_json::Error| StepError { reason: Reason::Unreadable, detail: format!("read options: {e}") };
+        let wrong =
+            |e: serde_json::Error| StepError { reason: Reason::Unreadable, detail: format!("read options: {e}") };
         let mut options: ReadOptions = serde_json::from_value(options.clone()).map_err(wrong)?;
         options.isolation = self.exe.clone().map(|exe| Isolation { exe });
         reader::read(path, &options).map_err(|e| StepError { reason: reason(e.reason), detail: e.detail })

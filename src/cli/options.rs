@@ -76,6 +76,8 @@ pub enum Verbosity {
 pub struct Settings {
     pub verbosity: Verbosity,
     pub offline: bool,
+    /// `HF_ENDPOINT`: another hub than the usual one.
+    pub hub_endpoint: Option<String>,
     cache_dir: Option<PathBuf>,
     color: When,
 }
@@ -91,6 +93,7 @@ impl Settings {
         Self {
             verbosity,
             offline: args.offline || is_on(env::var_os("HF_HUB_OFFLINE")),
+            hub_endpoint: env::var("HF_ENDPOINT").ok(),
             cache_dir: args.cache_dir.clone().filter(|d| !d.as_os_str().is_empty()),
             color: args.color,
         }

@@ -67,17 +67,15 @@ pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
     engine.window = engine.window.or(plan.model.defaults.window);
     // The template's date is the run's only where a template prints it; ours never do, so that answers stay cached.
     let as_of = super::generate::DEFAULT_AS_OF;
-    let model = OnDemand::new(plan.model.preference.clone(), settings, engine, as_of, &progress);
+    let quantize = args.engine.quantize(plan.model.quantize);
+    let model = OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, &progress);
     let reader = CorpusReader::new();
     let evaluator = Evaluator::default();
-    let mut environment = RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
+    let mut environment =
+        RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
     environment.observer = &progress;
-    environment.options = RunOptions {
-        force: args.force,
-        limit: args.limit,
-        only: args.only.clone(),
-        jobs: args.jobs.map(usize::from),
-    };
+    environment.options =
+        RunOptions { force: args.force, limit: args.limit, only: args.only.clone(), jobs: args.jobs.map(usize::from) };
     let signals = Signals::watch(environment.cancel.clone())?;
     let outcome = run_pipeline(&plan, &environment);
     let report = outcome.map_err(|error| failure(error, settings))?;
@@ -104,7 +102,9 @@ fn failure(error: RunError, settings: &Settings) -> Failure {
     let diagnostic = Diagnostic::error(error.to_string());
     let (exit, diagnostic) = match &error {
         RunError::Inputs(_) | RunError::Only { .. } | RunError::Output { .. } => (Exit::Wrong, diagnostic),
-        RunError::NotWritable { .. } => (Exit::Wrong, diagnostic.hint("nothing was started; choose another folder, or make this one writable")),
+        RunError::NotWritable { .. } => {
+            (Exit::Wrong, diagnostic.hint("nothing was started; choose another folder, or make this one writable"))
+        }
         RunError::Locked(_) => (Exit::Locked, diagnostic.hint("wait for it to end; its lock goes with it")),
         RunError::Model(error) => {
             let mut diagnostic = error.hints.iter().fold(diagnostic, |d, h| d.hint(h.clone()));
@@ -113,9 +113,10 @@ fn failure(error: RunError, settings: &Settings) -> Failure {
             }
             (Exit::NoModel, diagnostic)
         }
-        RunError::Resource { .. } => {
-            (Exit::OutOfResources, diagnostic.hint("what was finished is kept; run the same command again when there is room"))
-        }
+        RunError::Resource { .. } => (
+            Exit::OutOfResources,
+            diagnostic.hint("what was finished is kept; run the same command again when there is room"),
+        ),
         RunError::Bug(_) => (Exit::Bug, diagnostic),
     };
     Failure::new(exit, diagnostic)
@@ -139,7 +140,13 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
         }
     }
     let c = &report.counts;
-    let states = [(c.ok, "ok"), (c.partial, "partial"), (c.abstained, "abstained"), (c.failed, "failed"), (c.skipped, "skipped")];
+    let states = [
+        (c.ok, "ok"),
+        (c.partial, "partial"),
+        (c.abstained, "abstained"),
+        (c.failed, "failed"),
+        (c.skipped, "skipped"),
+    ];
     let states: Vec<String> = states.iter().filter(|(n, _)| *n > 0).map(|(n, s)| format!("{n} {s}")).collect();
     let plural = if c.inputs == 1 { "document" } else { "documents" };
     text.push_str(&format!("{} {plural}: {}; {:.1} s\n", c.inputs, states.join(", "), report.seconds.total));
@@ -147,7 +154,12 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
         let t = &report.tokens;
         text.push_str(&format!(
             "{}: {} calls and {} from the cache; {} tokens read, {} of them shared, {} written\n",
-            model.name, report.calls.made, report.calls.from_cache, t.prompt_tokens, t.cached_tokens, t.completion_tokens
+            model.name,
+            report.calls.made,
+            report.calls.from_cache,
+            t.prompt_tokens,
+            t.cached_tokens,
+            t.completion_tokens
         ));
     }
     if let Some(fallback) = report.model.as_ref().and_then(|m| m.fallback.as_ref()) {
@@ -247,7 +259,9 @@ impl Signals {
         use signal_hook::consts::{SIGINT, SIGTERM};
         let last = Arc::new(AtomicUsize::new(0));
         let seen = last.clone();
-        let cannot = |e: std::io::Error| Failure::new(Exit::OutOfResources, Diagnostic::error(format!("signals cannot be watched: {e}")));
+        let cannot = |e: std::io::Error| {
+            Failure::new(Exit::OutOfResources, Diagnostic::error(format!("signals cannot be watched: {e}")))
+        };
         let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map_err(cannot)?;
         let watch = move || {
             for signal in signals.forever() {
@@ -255,7 +269,9 @@ impl Signals {
                 if before != 0 {
                     std::process::exit(128 + signal);
                 }
-                print::note("stopping; what is finished is kept, and running again goes on from there (once more to stop at once)");
+                print::note(
+                    "stopping; what is finished is kept, and running again goes on from there (once more to stop at once)",
+                );
                 cancel.cancel();
             }
         };

@@ -37,7 +37,8 @@ pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames)
         "outputs": outputs,
         "params": mentioned(&plan.params, &mentions),
         "run": run_used,
-        "model": model.map(|m| json!([m.name, m.digest, m.fallback])),
+        // That it is a fallback stands in every output; the words for why may differ from one try to the next.
+        "model": model.map(|m| json!([m.name, m.digest, m.fallback.is_some()])),
         "defaults": plan.model.defaults,
     });
     blake3::hash(whole.to_string().as_bytes()).to_hex().to_string()

@@ -1,19 +1,19 @@
 //! A pipeline file on its way: file as written -> check -> plan -> run -> report; `sink/` writes what comes out.
 //! Read [`plan::Plan`] first, then [`run::run`]. Prints nothing, reads no environment, decides no exit code.
 
-pub mod tree;
-pub mod file;
-pub mod quantity;
-pub mod references;
-pub mod params;
-pub mod files;
-pub mod schemas;
-pub mod shape;
-pub mod tables;
-pub mod scope;
 pub mod check;
 pub mod explain;
+pub mod file;
+pub mod files;
+pub mod params;
 pub mod plan;
+pub mod quantity;
+pub mod references;
+pub mod schemas;
+pub mod scope;
+pub mod shape;
+pub mod tables;
+pub mod tree;
 
 pub mod run;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::inference::engine::Quantize;
 use crate::steps::{GenerationDefaults, Step, StepKind};
 
 /// A pipeline that is ready to run.
@@ -28,6 +29,7 @@ pub struct ModelPlan {
     pub preference: Vec<String>,
     pub defaults: GenerationDefaults,
     pub threads: Option<usize>, // `None`: every core
+    pub quantize: Quantize,
 }
 
 pub struct SourcePlan {

@@ -299,7 +299,7 @@ fn field_fault(name: &DottedName, tables: &[&'static [Field]]) -> Option<Diagnos
     match fields.clone().find(|f| f.name == wanted) {
         Some(field) => {
             // `doc.stem.upper()` is a call on the value; anything else below a plain field is a mistake.
-            let below = name.path.get(2).filter(|_| !field.is_open && !(name.called && name.path.len() == 3))?;
+            let below = name.path.get(2).filter(|_| !(field.is_open || name.called && name.path.len() == 3))?;
             let message = format!("`{root}.{wanted}` has no field {}: it is {}", quoted(below), field.help);
             Some(Diagnostic::error(message))
         }

@@ -99,6 +99,12 @@ pub static MODEL: &[KeySpec] = &[
         "all",
         "Processor cores in use. Never changes what comes out.",
     ),
+    KeySpec::optional(
+        "quantize",
+        ValueSpec::Choice(&["q8_0", "q4_k", "none"]),
+        "What safetensors weights are turned into at their first load, and kept as. By default q8_0 for models of the \
+         hub and none for folders; GGUF files are used as they are.",
+    ),
 ];
 
 pub static SOURCE: &[KeySpec] = &[

@@ -39,8 +39,11 @@ pub struct StepKind {
     pub keys: &'static [KeySpec], // the verb's own keys, without id, use, per, when, over, on_error
     pub outputs: &'static [Port], // what stands under `steps.<id>`
     pub example: &'static str,    // a step as written in a file; the suite checks it
-    pub build: fn(&BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>>,
+    pub build: Build,
 }
+
+/// Makes a step of checked options, or says what only the step itself can see is wrong with them.
+pub type Build = fn(&BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>>;
 
 /// One field under `steps.<id>`; a port with an empty name says that the value itself is of that type.
 pub struct Port {

@@ -47,7 +47,7 @@ pub(super) fn parse(text: String) -> Document {
 /// Returns where the body begins, and collects the fields between the first two `---` lines.
 fn front_matter(text: &str, meta: &mut Vec<(String, String)>) -> usize {
     let mut lines = line_ranges(text);
-    if !lines.next().is_some_and(|first| text[first].trim_end() == "---") {
+    if lines.next().is_none_or(|first| text[first].trim_end() != "---") {
         return 0;
     }
     let mut found = Vec::new();

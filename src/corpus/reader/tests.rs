@@ -122,7 +122,8 @@ fn every_turn_leads_back_to_its_place_in_the_file() {
 #[test]
 fn hostile_texts_are_read_in_linear_time() {
     use std::time::{Duration, Instant};
-    let forms: [(&str, fn(usize) -> String); 8] = [
+    type Form = (&'static str, fn(usize) -> String);
+    let forms: [Form; 8] = [
         ("a.vtt", |n| format!("WEBVTT\n\n00:00.000 --> 00:01.000\nx{}", "<".repeat(n))),
         ("a.vtt", |n| format!("WEBVTT\n\n00:00.000 --> 00:01.000\nx{}", "<v ".repeat(n / 3))),
         ("a.vtt", |n| format!("WEBVTT\n\n{}", "00:00.000 --> 00:01.000\nx\n\n".repeat(n / 27))),

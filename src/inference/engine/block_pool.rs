@@ -29,10 +29,10 @@ pub fn block_hashes(tokens: &[TokenId]) -> Vec<BlockHash> {
 /// All blocks of the cache and who uses them.
 pub struct BlockPool {
     blocks: Vec<Block>,
-    free: Vec<BlockId>,                  // hold nothing worth keeping
-    kept: BTreeMap<u64, BlockId>,        // freed but computed, oldest first
+    free: Vec<BlockId>,           // hold nothing worth keeping
+    kept: BTreeMap<u64, BlockId>, // freed but computed, oldest first
     computed: HashMap<BlockHash, BlockId>,
-    pending: HashMap<BlockHash, usize>,  // being computed, by how many sequences
+    pending: HashMap<BlockHash, usize>, // being computed, by how many sequences
     clock: u64,
 }
 

@@ -1,17 +1,19 @@
 //! From a model's files to an engine: the decoder, its memory, its tokenizer and its template.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
 
 use super::core::Core;
 use super::local::{Engine, TextParts};
+use super::quantized;
 use super::request::{GenerateError, ModelCard};
 use super::scheduler::Limits;
 use crate::inference::kernels::Isa;
 use crate::inference::model::{
-    Architecture, BLOCK_TOKENS, CandleDecoder, CausalLm, CpuDecoder, Gguf, GgufValue, KvKind, ModelError, ModelSource,
-    Weights,
+    Architecture, BLOCK_TOKENS, CandleDecoder, CausalLm, CpuDecoder, Gguf, GgufValue, KvKind, KvShape, ModelError,
+    ModelSource, Quantization, Weights,
 };
 use crate::inference::tokenizer::{ChatTemplate, GgufTokenizerFields, Tokenizer};
 
@@ -27,7 +29,7 @@ pub struct EngineOptions {
     pub backend: Backend,
     pub isa: Isa,
     pub threads: usize,
-    pub kv: Option<KvKind>, // `None`: f16 for quantized weights, f32 for floats
+    pub kv: Option<KvKind>,    // `None`: f16 for quantized weights, f32 for floats
     pub window: Option<usize>, // tokens
     pub limits: Limits,
 }
@@ -63,12 +65,18 @@ pub enum LoadError {
     Tokenizer(String),
     #[error("{0}")]
     Engine(#[from] GenerateError),
+    /// Nothing is wrong with the model: the machine is too small for it.
+    #[error("{}: no memory for the keys and values of a window of {window} tokens: {bytes} bytes", model.display())]
+    Memory { model: PathBuf, window: usize, bytes: usize },
+    /// The quantized form has no place.
+    #[error("the quantized model {} cannot be kept: {error}", path.display())]
+    NotKept { path: PathBuf, error: io::Error },
 }
 
 /// A model that can be stepped, without text.
 pub struct LoadedCore {
     pub core: Core,
-    pub window: usize,  // tokens, prompt and answer together
+    pub window: usize, // tokens, prompt and answer together
     pub weight_bytes: usize,
     pub kv: KvKind,
     pub logits_width: usize,
@@ -96,6 +104,13 @@ pub fn load_core(
         Backend::Kernels => {
             let weights = Weights::load(source, progress)?;
             weight_bytes = weights.bytes();
+            let shape =
+                KvShape { layers: config.layers, kv_heads: config.kv_heads, head_dim: config.head_dim, kind: kv };
+            let bytes = shape.block_bytes() * blocks;
+            // Asked for and given back, untouched: the cache itself would end the program where there is no room.
+            if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
+                return Err(LoadError::Memory { model: source.path().to_owned(), window, bytes });
+            }
             Box::new(CpuDecoder::new(config.clone(), weights, options.isa, options.threads, kv, blocks))
         }
     };
@@ -103,18 +118,29 @@ pub fn load_core(
     Ok(LoadedCore { core: Core::new(model, options.limits), window, weight_bytes, kv, logits_width })
 }
 
-/// Loads a model whole. `name` and `digest` say who it is; `as_of` is the date its template may print.
+/// What an engine is loaded from, and who it is.
+#[derive(Clone, Debug)]
+pub struct Origin<'a> {
+    pub name: &'a str,
+    pub digest: &'a str, // of the files at `path`
+    pub path: &'a Path,  // a GGUF file, or a safetensors folder
+    /// What was made of these files, and where it is kept: its weights are loaded in place of theirs, which still
+    /// give the tokenizer.
+    pub quantized: Option<(Quantization, &'a Path)>,
+}
+
+/// Loads a model whole; `as_of` is the date its template may print.
 pub fn load_engine(
-    path: &Path,
-    name: &str,
-    digest: &str,
+    origin: &Origin<'_>,
     as_of: Date,
     options: &EngineOptions,
     progress: &dyn Fn(usize, usize),
 ) -> Result<Engine, LoadError> {
-    let source = ModelSource::open(path)?;
+    let path = origin.path;
+    let source = ModelSource::open(origin.quantized.map_or(path, |(_, kept)| kept))?;
     // Text first: a missing tokenizer is found before gigabytes are packed.
-    let tokenizer = tokenizer_of(&source)?;
+    let gguf = if origin.quantized.is_some() { None } else { source.gguf() };
+    let tokenizer = tokenizer_of(path, gguf)?;
     let template = template_of(&source, &tokenizer)?;
     if tokenizer.vocab_size() > source.config().vocabulary {
         let (words, rows) = (tokenizer.vocab_size(), source.config().vocabulary);
@@ -123,30 +149,32 @@ pub fn load_engine(
     }
     let loaded = load_core(&source, options, progress)?;
     let card = ModelCard {
-        name: name.to_owned(),
-        digest: card_digest(digest, options.kv, options.backend),
+        name: origin.name.to_owned(),
+        digest: card_digest(origin.digest, origin.quantized.map(|(q, _)| q), options.kv, options.backend),
         window: loaded.window,
     };
     let text = TextParts { tokenizer, template, as_of, logits_width: loaded.logits_width };
     Ok(Engine::start(card, loaded.core, text)?)
 }
 
-/// Everything that can change a result, in one hash: files, engine version, kind of keys and values, backend.
-pub fn card_digest(files: &str, kv: Option<KvKind>, backend: Backend) -> String {
+/// Everything that can change a result, in one hash: files, what was made of them, engine version, kind of keys and
+/// values, backend.
+pub fn card_digest(files: &str, quantized: Option<Quantization>, kv: Option<KvKind>, backend: Backend) -> String {
     let kv = kv.map_or("auto", KvKind::name); // auto follows from the files
-    let all = format!("engine {RESULT_VERSION}\nfiles {files}\nkv {kv}\nbackend {backend:?}");
+    let weights = quantized.map_or("as they are".to_owned(), quantized::label);
+    let all = format!("engine {RESULT_VERSION}\nfiles {files}\nweights {weights}\nkv {kv}\nbackend {backend:?}");
     blake3::hash(all.as_bytes()).to_hex().to_string()
 }
 
-/// The tokenizer beside the weights: `tokenizer.json` in a folder, or the fields of a GGUF file.
-fn tokenizer_of(source: &ModelSource) -> Result<Tokenizer, LoadError> {
-    match source.gguf() {
+/// The tokenizer beside the weights: the fields of a GGUF file, or `tokenizer.json` in a folder.
+fn tokenizer_of(path: &Path, gguf: Option<&Gguf>) -> Result<Tokenizer, LoadError> {
+    match gguf {
         Some(gguf) => {
-            let fields = gguf_fields(gguf).map_err(|fact| ModelError::new(source.path(), fact))?;
-            Tokenizer::from_gguf(&fields).map_err(|e| LoadError::Tokenizer(e.in_file(source.path()).to_string()))
+            let fields = gguf_fields(gguf).map_err(|fact| ModelError::new(path, fact))?;
+            Tokenizer::from_gguf(&fields).map_err(|e| LoadError::Tokenizer(e.in_file(path).to_string()))
         }
         None => {
-            let path = source.path().join("tokenizer.json");
+            let path = path.join("tokenizer.json");
             Tokenizer::from_json_file(&path).map_err(|e| LoadError::Tokenizer(e.to_string()))
         }
     }
@@ -171,8 +199,14 @@ fn template_of(source: &ModelSource, tokenizer: &Tokenizer) -> Result<ChatTempla
 /// `tokenizer.ggml.*` as plain data.
 fn gguf_fields(gguf: &Gguf) -> Result<GgufTokenizerFields, String> {
     let texts = |key: &str| -> Result<Vec<String>, String> {
-        let values = gguf.get(key).and_then(GgufValue::as_array).ok_or_else(|| format!("{key} is missing: there is no tokenizer"))?;
-        values.iter().map(|v| v.as_text().map(str::to_owned).ok_or_else(|| format!("{key} holds more than text"))).collect()
+        let values = gguf
+            .get(key)
+            .and_then(GgufValue::as_array)
+            .ok_or_else(|| format!("{key} is missing: there is no tokenizer"))?;
+        values
+            .iter()
+            .map(|v| v.as_text().map(str::to_owned).ok_or_else(|| format!("{key} holds more than text")))
+            .collect()
     };
     let types = match gguf.get("tokenizer.ggml.token_type").and_then(GgufValue::as_array) {
         None => Vec::new(),
@@ -183,7 +217,10 @@ fn gguf_fields(gguf: &Gguf) -> Result<GgufTokenizerFields, String> {
     };
     let id = |key: &str| gguf.get(key).and_then(GgufValue::as_u64).and_then(|v| u32::try_from(v).ok());
     Ok(GgufTokenizerFields {
-        model: gguf.text("tokenizer.ggml.model").ok_or("tokenizer.ggml.model is missing: there is no tokenizer")?.into(),
+        model: gguf
+            .text("tokenizer.ggml.model")
+            .ok_or("tokenizer.ggml.model is missing: there is no tokenizer")?
+            .into(),
         pre: gguf.text("tokenizer.ggml.pre").unwrap_or("default").into(),
         tokens: texts("tokenizer.ggml.tokens")?,
         token_types: types,

@@ -5,6 +5,7 @@ mod block_pool;
 mod core;
 mod load;
 mod local;
+mod quantized;
 mod request;
 mod scheduler;
 mod scripted;
@@ -15,8 +16,11 @@ mod sequence;
 mod tests;
 
 pub use core::{Core, Metrics};
-pub use load::{Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, card_digest, load_core, load_engine};
+pub use load::{
+    Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, Origin, card_digest, load_core, load_engine,
+};
 pub use local::{Engine, TextParts, run_alone};
+pub use quantized::{Quantize, Quantizing, ToKeep, keep_quantized, label as quantization_label};
 pub use request::{
     CancelToken, Chat, ChatDocument, Completion, Constraint, FinishReason, GenerateError, GenerateRequest, Generator,
     Message, ModelCard, Prompt, Role, ScoreRequest, Usage,

@@ -12,8 +12,8 @@ use crate::inference::model::BLOCK_TOKENS;
 /// How much one step may do.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    pub tokens_per_step: usize,    // rows of one forward pass, all sequences together
-    pub sequences_running: usize,  // at once
+    pub tokens_per_step: usize,   // rows of one forward pass, all sequences together
+    pub sequences_running: usize, // at once
 }
 
 impl Default for Limits {

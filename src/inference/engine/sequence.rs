@@ -38,7 +38,7 @@ pub struct Decoding {
 pub struct TokenResult {
     pub tokens: Vec<TokenId>, // generated
     pub finish: FinishReason,
-    pub log_probs: Vec<f32>,  // of a `Score` goal
+    pub log_probs: Vec<f32>,   // of a `Score` goal
     pub logits: Vec<Vec<f32>>, // of a `Logits` goal: (prompt tokens, vocabulary)
     pub usage: Usage,
 }
@@ -50,7 +50,7 @@ pub(super) struct Sequence {
     pub prompt_len: usize,
     pub num_computed: usize, // tokens whose keys and values are in the blocks
     pub block_table: Vec<BlockId>,
-    pub hashes: Vec<BlockHash>, // of the prompt's full blocks
+    pub hashes: Vec<BlockHash>,  // of the prompt's full blocks
     pub pending: Vec<BlockHash>, // of those, announced and not yet computed
     pub goal: Goal,
     pub cancel: CancelToken,

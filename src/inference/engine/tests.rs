@@ -169,8 +169,10 @@ fn a_preempted_sequence_gives_what_it_would_have_given() {
 #[test]
 fn a_sequence_that_can_never_fit_is_refused_and_the_others_go_on() {
     let mut core = Core::new(Toy::new(4), limits(64));
-    let long = core.submit(TokenRequest { prompt: prompt(1, 200, 61), goal: generate(4), cancel: CancelToken::default() });
-    let short = core.submit(TokenRequest { prompt: prompt(2, 20, 61), goal: generate(4), cancel: CancelToken::default() });
+    let long =
+        core.submit(TokenRequest { prompt: prompt(1, 200, 61), goal: generate(4), cancel: CancelToken::default() });
+    let short =
+        core.submit(TokenRequest { prompt: prompt(2, 20, 61), goal: generate(4), cancel: CancelToken::default() });
     let mut ended = Vec::new();
     while !core.is_idle() {
         ended.extend(core.step());

@@ -5,6 +5,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 /// A failure to have a model.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
@@ -55,7 +57,7 @@ pub enum HubError {
 }
 
 /// One source that was asked, and its answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     pub source: String,
     pub why: String,

@@ -26,6 +26,7 @@ mod reference;
 mod remote;
 mod resolve;
 mod store;
+mod unavailable;
 
 #[cfg(all(test, feature = "hub"))]
 mod server_for_tests;
@@ -37,7 +38,7 @@ pub use catalogue::{CATALOGUE, CatalogueEntry, CatalogueFile, ModelUse, Source, 
 pub use error::{Attempt, HubError};
 pub use inventory::{Cached, Listed, Verification, list, path, verify};
 pub use observer::{Event, Observer, Silent};
-pub use preference::{Preferred, Skipped, resolve_preferred};
+pub use preference::{NOT_ASKED_AGAIN, Preferred, Skipped, resolve_preferred};
 pub use reference::{HubReference, Reference};
 pub use resolve::{ModelFiles, ModelKind, Provenance, resolve};
 pub use store::FileRecord;

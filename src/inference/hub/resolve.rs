@@ -10,6 +10,7 @@ use super::fingerprint;
 use super::local;
 use super::package::Package;
 use super::store::{FileRecord, Manifest, Shelf};
+use super::unavailable;
 use super::{HubError, Network, Observer, Options, Reference};
 
 /// A model that is there: its files checked, and where they came from.
@@ -20,6 +21,13 @@ pub struct ModelFiles {
     pub provenance: Provenance,
     /// Of a single file its SHA-256; of several the SHA-256 over the lines `name sha256`, names in order.
     pub digest: String,
+}
+
+impl ModelFiles {
+    /// Returns true for files that the user has, false for those that were fetched into the cache.
+    pub fn is_local(&self) -> bool {
+        self.provenance.fetched.is_none()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,9 +55,13 @@ pub struct Provenance {
 ///
 /// A cached model is given out after a `stat` of each file, without any connection. A damaged file of the cache is an
 /// error that names it; the next call removes it and fetches it again. A branch of the hub stays at the commit that
-/// was fetched first: to follow it, name a commit.
+/// was fetched first: to follow it, name a commit. That the model could not be had a moment ago plays no part here,
+/// and is forgotten.
 pub fn resolve(reference: &str, options: &Options, observer: &dyn Observer) -> Result<ModelFiles, HubError> {
     let parsed = Reference::parse(reference)?;
+    if options.network == Network::Allowed {
+        unavailable::forget(options, reference);
+    }
     let recipe = match &parsed {
         Reference::Local(path) => return local::resolve(reference, path, options, observer),
         parsed => Recipe::of(reference, parsed),

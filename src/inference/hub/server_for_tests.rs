@@ -18,7 +18,7 @@ const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// What a request for bytes meets; the faults are used up one by one, then all goes well.
 #[derive(Clone)]
-enum Fault {
+pub(super) enum Fault {
     CutAfter(usize),
     IgnoreRange,
     IgnoreRangeAndCutAfter(usize),
@@ -38,13 +38,13 @@ struct State {
     stop: AtomicBool,
 }
 
-struct Server {
+pub(super) struct Server {
     state: Arc<State>,
     address: String,
 }
 
 impl Server {
-    fn with(files: &[(&str, &[u8])], faults: impl IntoIterator<Item = Fault>) -> Self {
+    pub(super) fn with(files: &[(&str, &[u8])], faults: impl IntoIterator<Item = Fault>) -> Self {
         let files = files.iter().map(|(n, b)| ((*n).to_owned(), b.to_vec())).collect();
         let (faults, requests) = (Mutex::new(faults.into_iter().collect()), Mutex::default());
         let state = Arc::new(State { files, large: true, faults, requests, stop: AtomicBool::new(false) });
@@ -65,7 +65,7 @@ impl Server {
         Self { state, address }
     }
 
-    fn options(&self, cache: &std::path::Path) -> Options {
+    pub(super) fn options(&self, cache: &std::path::Path) -> Options {
         let limits = Limits { stall: Duration::from_millis(400), pause: Duration::from_millis(1), ..Limits::default() };
         Options { endpoint: Some(self.address.clone()), limits, ..Options::new(cache) }
     }

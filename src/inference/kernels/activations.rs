@@ -41,7 +41,15 @@ impl Activations {
     /// Makes room for nothing yet; `quantized` says whether packed matrices will read the rows.
     pub fn new(cols: usize, quantized: bool) -> Self {
         assert!(!quantized || cols.is_multiple_of(32), "{cols} columns are not blocks of 32");
-        Self { cols, rows: 0, quantized, floats: Vec::new(), quants: Vec::new(), blocks: Vec::new(), fine: Fine::default() }
+        Self {
+            cols,
+            rows: 0,
+            quantized,
+            floats: Vec::new(),
+            quants: Vec::new(),
+            blocks: Vec::new(),
+            fine: Fine::default(),
+        }
     }
 
     /// Sets the number of rows; their values are unspecified until written.

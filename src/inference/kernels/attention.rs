@@ -473,7 +473,8 @@ mod tests {
         let table: Vec<BlockId> = (0..blocks as u32).rev().map(BlockId).collect();
         let mut cache = KvCache::new(shape, blocks);
         let pool = Pool::new(2);
-        let (q, k, v) = (wave(len * HEADS * DIM, 0.0), wave(len * KV_HEADS * DIM, 5.0), wave(len * KV_HEADS * DIM, 9.0));
+        let (q, k, v) =
+            (wave(len * HEADS * DIM, 0.0), wave(len * KV_HEADS * DIM, 5.0), wave(len * KV_HEADS * DIM, 9.0));
         let mut all = Vec::new();
         for first in (0..len).step_by(chunk) {
             let rows = chunk.min(len - first);
@@ -507,7 +508,8 @@ mod tests {
     #[test]
     fn attention_is_the_softmax_of_the_scores_over_the_values() {
         let len = 70;
-        let (q, k, v) = (wave(len * HEADS * DIM, 0.0), wave(len * KV_HEADS * DIM, 5.0), wave(len * KV_HEADS * DIM, 9.0));
+        let (q, k, v) =
+            (wave(len * HEADS * DIM, 0.0), wave(len * KV_HEADS * DIM, 5.0), wave(len * KV_HEADS * DIM, 9.0));
         let got = attend_in_chunks(Isa::detect(), KvKind::F32, len, 13);
         for r in 0..len {
             for h in 0..HEADS {

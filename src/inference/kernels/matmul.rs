@@ -168,7 +168,9 @@ unsafe fn packed_tile_body<L: Lanes>(
             let mut sums = [L::splat(0.0); $n];
             // The packing is settled outside the loop over blocks.
             match packing {
-                Packing::Signed8 => (0..blocks).for_each(|b| signed8::<L, $n>(group, blocks, b, quants, infos, &mut sums)),
+                Packing::Signed8 => {
+                    (0..blocks).for_each(|b| signed8::<L, $n>(group, blocks, b, quants, infos, &mut sums))
+                }
                 Packing::Signed8Halves => {
                     (0..blocks).for_each(|b| signed8_halves::<L, $n>(group, blocks, b, quants, infos, &mut sums))
                 }
@@ -678,7 +680,11 @@ mod tests {
                 for (g, e) in got.iter().zip(&expected) {
                     // K-quants' products of two scales are rounded to f16 when packed: 2^-11 of a scale and of a min,
                     // which an outlier makes as large as 30.
-                    assert!((g - e).abs() <= 30.0 / 1024.0 * e.abs().max(1.0), "{} row {i}: {g} is not {e}", format.name());
+                    assert!(
+                        (g - e).abs() <= 30.0 / 1024.0 * e.abs().max(1.0),
+                        "{} row {i}: {g} is not {e}",
+                        format.name()
+                    );
                 }
             }
         }

@@ -6,6 +6,8 @@
 //! the truth. No result depends on how many rows are computed together or on how work is spread over threads.
 
 pub mod activations;
+// Register tiles are arrays of a constant length, indexed alike in several arrays at once.
+#[allow(clippy::needless_range_loop)]
 pub mod attention;
 pub mod blocks;
 pub mod experts;

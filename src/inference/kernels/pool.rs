@@ -97,7 +97,7 @@ impl Pool {
         let mut spins = 0usize;
         while shared.running.load(Ordering::Acquire) != 0 {
             spins += 1;
-            if spins % 4096 == 0 {
+            if spins.is_multiple_of(4096) {
                 std::thread::yield_now(); // more threads than cores: let the others finish
             } else {
                 std::hint::spin_loop();

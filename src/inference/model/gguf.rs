@@ -9,7 +9,9 @@ use std::ops::Range;
 use super::source::TensorInfo;
 use crate::inference::kernels::blocks::Format;
 
-const MAGIC: &[u8; 4] = b"GGUF";
+pub(super) const MAGIC: &[u8; 4] = b"GGUF";
+/// Of the data, where the file says nothing else.
+pub(super) const ALIGNMENT: u64 = 32;
 /// Most metadata entries, and most tensors: the largest published files have a few thousand.
 const ENTRIES_MAX: u64 = 65_536;
 /// Deepest nesting of arrays in arrays.
@@ -99,7 +101,7 @@ impl Gguf {
         }
         let metadata = r.metadata(num_entries)?;
         let alignment = match metadata.get("general.alignment") {
-            None => 32,
+            None => ALIGNMENT,
             Some(v) => v.as_u64().unwrap_or(0),
         };
         if !alignment.is_power_of_two() || alignment > 1 << 20 {
@@ -308,21 +310,27 @@ fn size(shape: &[u64], format: Format) -> Option<(Vec<usize>, u64)> {
 }
 
 /// ggml's type numbers.
+const KINDS: [(u32, Format); 11] = [
+    (0, Format::F32),
+    (1, Format::F16),
+    (2, Format::Q4_0),
+    (3, Format::Q4_1),
+    (6, Format::Q5_0),
+    (7, Format::Q5_1),
+    (8, Format::Q8_0),
+    (12, Format::Q4K),
+    (13, Format::Q5K),
+    (14, Format::Q6K),
+    (30, Format::Bf16),
+];
+
 fn format_of(kind: u32) -> Option<Format> {
-    Some(match kind {
-        0 => Format::F32,
-        1 => Format::F16,
-        2 => Format::Q4_0,
-        3 => Format::Q4_1,
-        6 => Format::Q5_0,
-        7 => Format::Q5_1,
-        8 => Format::Q8_0,
-        12 => Format::Q4K,
-        13 => Format::Q5K,
-        14 => Format::Q6K,
-        30 => Format::Bf16,
-        _ => return None,
-    })
+    KINDS.iter().find(|(k, _)| *k == kind).map(|(_, format)| *format)
+}
+
+pub(super) fn kind_of(format: Format) -> u32 {
+    let found = KINDS.iter().find(|(_, f)| *f == format);
+    found.unwrap_or_else(|| unreachable!("{} has no number", format.name())).0
 }
 
 #[cfg(test)]

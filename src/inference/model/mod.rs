@@ -4,6 +4,8 @@
 mod config;
 mod decoder;
 mod gguf;
+mod gguf_write;
+mod quantize;
 mod reference;
 mod safetensors;
 mod source;
@@ -15,12 +17,18 @@ mod tests;
 pub use config::{Architecture, ModelConfig};
 pub use decoder::CpuDecoder;
 pub use gguf::{Gguf, Value as GgufValue};
+pub use gguf_write::Entry as GgufEntry;
+pub use quantize::{Quantization, QuantizeError, write_quantized};
 pub use reference::CandleDecoder;
 pub use source::{ModelError, ModelSource, TensorInfo};
 pub use weights::Weights;
 
 use crate::ids::{BlockId, TokenId};
 pub use crate::inference::kernels::attention::{BLOCK_TOKENS, KvKind, KvShape, Span};
+
+/// A small model in a folder, for the tests of this floor.
+#[cfg(test)]
+pub(in crate::inference) use quantize::tests::Small as SmallFolder;
 
 /// A decoder-only language model with its keys and values in blocks.
 ///

@@ -13,6 +13,8 @@ use crate::inference::kernels::blocks::Format;
 
 /// Largest `config.json`, in bytes.
 const CONFIG_BYTES_MAX: u64 = 4 << 20;
+/// Longest fact told about a file; what a header calls things is part of it.
+const FACT_CHARS_MAX: usize = 400;
 
 /// A model file that cannot be used: one fact about one file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,7 +26,13 @@ pub struct ModelError {
 
 impl ModelError {
     pub fn new(file: &Path, fact: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), fact: fact.into() }
+        let mut fact = fact.into();
+        // Names in a hostile header may be as long as the file.
+        if let Some((end, _)) = fact.char_indices().nth(FACT_CHARS_MAX) {
+            fact.truncate(end);
+            fact.push('…');
+        }
+        Self { file: file.to_owned(), fact }
     }
 }
 

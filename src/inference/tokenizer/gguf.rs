@@ -27,10 +27,11 @@ pub struct GgufTokenizerFields {
 }
 
 // `llama_token_type` in llama.cpp.
+pub(super) const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const UNUSED: i32 = 5;
 
 impl Tokenizer {
     /// Builds the tokenizer, or says what is wrong with the fields.

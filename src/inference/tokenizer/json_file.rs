@@ -29,39 +29,51 @@ impl Tokenizer {
     /// Only byte-level BPE is taken; anything else is refused by name. A token that the configuration gives a role
     /// must exist.
     pub fn from_json_file(path: &Path) -> Result<Self, TokenizerError> {
-        let parsed = parse(&read(path, FILE_BYTES_MAX).map_err(|fault| fault.in_file(path))?);
-        let file = parsed.map_err(|fault| fault.in_file(path))?;
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let config_path = folder.join("tokenizer_config.json");
-        let config = side_file(&config_path)?.map_or(Ok(Value::Null), |text| {
-            serde_json::from_str(&text).map_err(|e| TokenizerFault::NotJson(e.to_string()).in_file(&config_path))
-        })?;
-        let template = side_file(&folder.join("chat_template.jinja"))?;
-        let roles = roles(&file, &config).map_err(|fault| fault.in_file(&config_path))?;
-        let chat_template = template.or_else(|| template_in(&config));
+        let TextFiles { file, roles, chat_template } = read_folder(path)?;
         parts(file, roles, chat_template).and_then(assemble).map_err(|fault| fault.in_file(path))
     }
 }
 
+/// `tokenizer.json` and what the files beside it say.
+pub(super) struct TextFiles {
+    pub file: TokenizerFile,
+    pub roles: Roles,
+    pub chat_template: Option<String>,
+}
+
+pub(super) fn read_folder(path: &Path) -> Result<TextFiles, TokenizerError> {
+    let parsed = parse(&read(path, FILE_BYTES_MAX).map_err(|fault| fault.in_file(path))?);
+    let file = parsed.map_err(|fault| fault.in_file(path))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let config_path = folder.join("tokenizer_config.json");
+    let config = side_file(&config_path)?.map_or(Ok(Value::Null), |text| {
+        serde_json::from_str(&text).map_err(|e| TokenizerFault::NotJson(e.to_string()).in_file(&config_path))
+    })?;
+    let template = side_file(&folder.join("chat_template.jinja"))?;
+    let roles = roles(&file, &config).map_err(|fault| fault.in_file(&config_path))?;
+    let chat_template = template.or_else(|| template_in(&config));
+    Ok(TextFiles { file, roles, chat_template })
+}
+
 #[derive(Deserialize)]
-struct TokenizerFile {
+pub(super) struct TokenizerFile {
     #[serde(default)]
-    added_tokens: Vec<AddedEntry>,
+    pub added_tokens: Vec<AddedEntry>,
     #[serde(default)]
-    normalizer: Value,
+    pub normalizer: Value,
     #[serde(default)]
-    pre_tokenizer: Value,
+    pub pre_tokenizer: Value,
     #[serde(default)]
     post_processor: Value,
     #[serde(default)]
     decoder: Value,
-    model: ModelEntry,
+    pub model: ModelEntry,
 }
 
 #[derive(Deserialize)]
-struct AddedEntry {
-    id: TokenId,
-    content: String,
+pub(super) struct AddedEntry {
+    pub id: TokenId,
+    pub content: String,
     #[serde(default)]
     single_word: bool,
     #[serde(default)]
@@ -71,11 +83,11 @@ struct AddedEntry {
     #[serde(default)]
     normalized: bool,
     #[serde(default)]
-    special: bool,
+    pub special: bool,
 }
 
 #[derive(Deserialize)]
-struct ModelEntry {
+pub(super) struct ModelEntry {
     #[serde(rename = "type", default)]
     kind: Option<String>,
     dropout: Option<f32>,
@@ -85,17 +97,17 @@ struct ModelEntry {
     #[serde(default)]
     byte_fallback: bool,
     #[serde(default)]
-    ignore_merges: bool,
+    pub ignore_merges: bool,
     #[serde(default)]
-    vocab: VocabEntry,
+    pub vocab: VocabEntry,
     #[serde(default)]
-    merges: Vec<MergeEntry>,
+    pub merges: Vec<MergeEntry>,
 }
 
 /// A Unigram model's vocabulary is a list: read so far that the model can be refused by its name.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum VocabEntry {
+pub(super) enum VocabEntry {
     Ids(HashMap<String, TokenId>),
     Other(serde::de::IgnoredAny),
 }
@@ -108,7 +120,7 @@ impl Default for VocabEntry {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum MergeEntry {
+pub(super) enum MergeEntry {
     Pair(String, String),
     Joined(String),
 }
@@ -158,9 +170,8 @@ fn parts(file: TokenizerFile, roles: Roles, chat_template: Option<String>) -> Re
     if !holds(&file.pre_tokenizer, "ByteLevel") {
         return unsupported("no byte-level pre-tokenizer".into());
     }
-    let VocabEntry::Ids(vocab) = model.vocab else { return unsupported("a vocabulary without ids".into()) };
     Ok(Parts {
-        vocab: in_order(vocab)?,
+        vocab: vocabulary(model.vocab)?,
         merges: model.merges.into_iter().enumerate().map(pair).collect::<Result<_, _>>()?,
         added: file.added_tokens.into_iter().map(added).collect(),
         unused: Vec::new(),
@@ -178,8 +189,11 @@ fn component<T: serde::de::DeserializeOwned>(name: &str, value: Value) -> Result
     serde_json::from_value(value).map_err(|e| TokenizerFault::Broken(format!("{name}: {}", brief(&e.to_string()))))
 }
 
-/// Puts the vocabulary in the order of its ids, so that errors do not depend on a hash.
-fn in_order(vocab: HashMap<String, TokenId>) -> Result<Vec<(String, TokenId)>, TokenizerFault> {
+/// Returns the vocabulary in the order of its ids, so that errors do not depend on a hash.
+pub(super) fn vocabulary(entry: VocabEntry) -> Result<Vec<(String, TokenId)>, TokenizerFault> {
+    let VocabEntry::Ids(vocab) = entry else {
+        return Err(TokenizerFault::Unsupported("a vocabulary without ids".into()));
+    };
     let mut vocab: Vec<_> = vocab.into_iter().collect();
     vocab.sort_unstable_by(|a, b| a.1.cmp(&b.1).then_with(|| a.0.cmp(&b.0)));
     match vocab.windows(2).find(|pair| pair[0].1 == pair[1].1) {
@@ -191,7 +205,7 @@ fn in_order(vocab: HashMap<String, TokenId>) -> Result<Vec<(String, TokenId)>, T
     }
 }
 
-fn pair((index, entry): (usize, MergeEntry)) -> Result<(String, String), TokenizerFault> {
+pub(super) fn pair((index, entry): (usize, MergeEntry)) -> Result<(String, String), TokenizerFault> {
     match entry {
         MergeEntry::Pair(left, right) => Ok((left, right)),
         MergeEntry::Joined(text) => match text.split_once(' ') {
@@ -211,14 +225,14 @@ fn added(entry: AddedEntry) -> AddedPart {
 }
 
 /// Every component inside `value`, itself included.
-fn components(value: &Value) -> Vec<&Value> {
+pub(super) fn components(value: &Value) -> Vec<&Value> {
     let inner = ["pretokenizers", "normalizers", "decoders", "processors"];
     let parts = inner.iter().filter_map(|key| value.get(key)).filter_map(Value::as_array).flatten();
     // serde_json reads at most 128 levels, which bounds this recursion.
     std::iter::once(value).chain(parts.flat_map(components)).collect()
 }
 
-fn kind(component: &Value) -> &str {
+pub(super) fn kind(component: &Value) -> &str {
     component.get("type").and_then(Value::as_str).unwrap_or("")
 }
 
@@ -241,7 +255,7 @@ fn check_kinds(value: &Value, what: &str, known: &[&str]) -> Result<(), Tokenize
     Ok(())
 }
 
-fn is_gpt2_split(pre_tokenizer: &Value) -> bool {
+pub(super) fn is_gpt2_split(pre_tokenizer: &Value) -> bool {
     components(pre_tokenizer).into_iter().all(|component| match kind(component) {
         "Sequence" => true,
         "Digits" => true,
@@ -291,4 +305,4 @@ fn template_in(config: &Value) -> Option<String> {
 
 #[cfg(test)]
 #[path = "json_file_tests.rs"]
-mod tests;
+pub(in crate::inference) mod tests;

@@ -9,7 +9,7 @@ use crate::inference::tokenizer::GgufTokenizerFields;
 use crate::inference::tokenizer::gguf::tests::{small_fields, small_tokenizer};
 
 /// The small vocabulary as `tokenizer.json`.
-fn small_json() -> Value {
+pub(in crate::inference) fn small_json() -> Value {
     let GgufTokenizerFields { tokens, token_types, merges, .. } = small_fields();
     let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
     let special = (0..).zip(&tokens).zip(&token_types).filter(|(_, kind)| **kind == 3);
@@ -33,7 +33,7 @@ fn small_json() -> Value {
     })
 }
 
-fn written(text: &str) -> (TempDir, PathBuf) {
+pub(in crate::inference::tokenizer) fn written(text: &str) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokenizer.json");
     std::fs::write(&path, text).unwrap();

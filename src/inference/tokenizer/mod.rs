@@ -12,6 +12,7 @@ mod chat;
 mod chat_template;
 mod content_marks;
 mod deep_stack;
+mod export;
 mod fault;
 mod gguf;
 mod json_file;
@@ -27,6 +28,7 @@ mod reference_tests;
 pub use chat::{Chat, ChatDocument, Message, Role};
 pub use chat_template::{ChatTemplate, TemplateError};
 pub(in crate::inference) use deep_stack::on_deep_stack;
+pub use export::Exported;
 pub use fault::{TokenizerError, TokenizerFault};
 pub use gguf::GgufTokenizerFields;
 pub use rendered::Rendered;
@@ -37,6 +39,7 @@ pub use vocabulary::{SpecialToken, Tokenizer};
 #[cfg(test)]
 pub(in crate::inference) mod tests_support {
     pub(in crate::inference) use super::gguf::tests::small_tokenizer;
+    pub(in crate::inference) use super::json_file::tests::small_json;
 
     /// The real one in the folder that `QUARRY_TEST_TOKENIZER_DIR` names (see `reference_tests`), or says it is not there.
     pub(in crate::inference) fn real_tokenizer() -> Option<super::Tokenizer> {

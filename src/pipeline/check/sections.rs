@@ -7,6 +7,8 @@ use serde_json::{Map, Value};
 
 use super::{absolute, must_be_mapping, name_fault};
 use crate::diagnostic::Diagnostic;
+use crate::inference::engine::Quantize;
+use crate::inference::model::Quantization;
 use crate::inference::sampler::SamplingParams;
 use crate::pipeline::files;
 use crate::pipeline::plan::{MaxFailed, ModelPlan, OnError, RunPlan, SourcePlan};
@@ -71,6 +73,12 @@ pub fn model(
             window: count("window").map(|n| n as usize),
         },
         threads: count("threads").map(|n| n as usize),
+        quantize: match model.get("quantize").and_then(Value::as_str) {
+            Some("q8_0") => Quantize::To(Quantization::Q8_0),
+            Some("q4_k") => Quantize::To(Quantization::Q4K),
+            Some(_) => Quantize::Never,
+            None => Quantize::Auto,
+        },
     }
 }
 

@@ -172,7 +172,7 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
     if topic.is_some() && !many {
         read.fault(&["candidates"], "candidates make a list of items: they go with `many`");
     }
-    let fields: Vec<String> = schema.iter().flat_map(|s| field_names(s)).collect();
+    let fields: Vec<String> = schema.iter().flat_map(field_names).collect();
     let merge = Merge::read(&mut read, &fields);
     let verify = Verify::read(&mut read);
     let step = Extract {

@@ -35,6 +35,9 @@ const MOST_ANSWER_TOKENS: usize = 1536;
 /// Characters of free text per token, low so that the answer has room.
 const CHARS_PER_TOKEN: usize = 3;
 
+/// The items of one reading; `None` where it failed.
+type Answered = Option<Vec<Map<String, Value>>>;
+
 struct Extract {
     schema: Value, // of one item
     many: bool,
@@ -213,7 +216,7 @@ impl Extract {
         instruct: &str,
         readings: &[Reading<'_>],
         out: &mut StepOutput,
-    ) -> Result<Vec<Option<Vec<Map<String, Value>>>>, StepError> {
+    ) -> Result<Vec<Answered>, StepError> {
         let mut questions = Vec::new();
         for reading in readings {
             let Some(schema) = &reading.asked else { continue };

@@ -1,0 +1,11 @@
+//! The program as its users meet it: the built binary, files on a disk, exit codes, what is printed where.
+//!
+//! `tidy` reads the sources and `pipelines` and `model_files` need nothing else; `starter` needs the starter model and
+//! `shared_data` a folder of public transcripts. What cannot be had is skipped aloud: `SKIPPED: ...` on standard error.
+
+mod model_files;
+mod pipelines;
+mod shared_data;
+mod starter;
+mod support;
+mod tidy;
