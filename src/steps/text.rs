@@ -132,7 +132,7 @@ pub fn clip(text: &str, max: usize) -> String {
 pub fn without_fillers(said: &str) -> String {
     const FILLERS: &[&str] = &[
         "so", "and", "but", "then", "well", "okay", "ok", "right", "yes", "yeah", "now", "good", "decided", "agreed",
-        "also", "dann", "und", "aber", "gut", "ja", "okay", "alles", "klar",
+        "also", "und", "aber", "gut", "ja", "okay", "alles", "klar",
     ];
     let mut rest = said.trim();
     while let Some(first) = rest.split_whitespace().next() {

@@ -9,7 +9,7 @@ use crate::steps::grounding::{Dropped, Ground, is_first_person};
 use crate::steps::parts::Part;
 use crate::steps::prompt::{date_phrases, resolve_date};
 use crate::steps::schema::{Builtin, builtin_fields};
-use crate::steps::text::{carried_by, clip, content, similarity, squeeze};
+use crate::steps::text::{carried_by, clip, content, similarity, squeeze, words};
 
 /// From this likeness on a rewording is a copy.
 const COPIED: f64 = 0.7;
@@ -179,9 +179,14 @@ impl<'a> Finisher<'a> {
         for range in date_phrases(&candidate.core).into_iter().rev() {
             undated.replace_range(range, "");
         }
+        // "Ask him today": nothing to reword.
+        if content(&undated).is_empty() {
+            return Some(candidate.core.clone());
+        }
         let point = carried_by(&undated, &content(text));
         let too_long = text.chars().count() > candidate.core.chars().count().max(LEAST_LENGTH) * 3 / 2;
-        let speaks = is_first_person(text) || text.contains(": ");
+        let reports = words(text).iter().any(|w| matches!(w.as_str(), "said" | "says" | "asked" | "sagte"));
+        let speaks = reports || is_first_person(text) || text.contains(": ");
         let fits = point >= LEAST_POINT && !too_long && !speaks && self.is_carried(text, part, window);
         fits.then(|| text.trim_end_matches(['.', ',']).to_owned())
     }

@@ -9,7 +9,7 @@ use crate::inference::engine::{FinishReason, Usage};
 use crate::steps::ask::Question;
 use crate::steps::parts::Part;
 use crate::steps::prompt::texts;
-use crate::steps::text::{sentences, without_fillers, words};
+use crate::steps::text::{content, sentences, without_fillers, words};
 use crate::steps::{Coverage, StepError};
 
 /// The length of a plain English or German sentence, for turning words into sentences and back.
@@ -17,6 +17,10 @@ pub const WORDS_PER_SENTENCE: usize = 18;
 pub const MOST_SENTENCES: usize = 12;
 /// Where one sentence is asked for, the second need not be written. A period alone also stands in "Mr.".
 const NEXT_SENTENCE: &[&str] = &["\n", ". They", ". The", ". It", ". In", ". He", ". She", ". This"];
+/// A topic of fewer words with content is not worth its sentence.
+const LEAST_TOPIC: usize = 3;
+/// A quote that says less than this share of what quotes say on average is a pleasantry.
+const LEAST_TELLING: f64 = 0.6;
 /// A part asks for no more than one sentence per this many tokens: more would have to be made up.
 const TOKENS_PER_SENTENCE: usize = 200;
 /// Without it a small model goes round in circles; higher, and it avoids the words of the text.
@@ -36,6 +40,32 @@ pub struct Notes {
 }
 
 impl Notes {
+    /// Sets free sentences aside where the model could not write about most parts: what is left of them is babble that
+    /// the text happens to carry. Sentences with an opening of ours only name a topic, and stay.
+    fn distrust(&mut self, has_opening: &[bool]) {
+        let failed = self.kept.iter().filter(|kept| kept.is_empty()).count();
+        if failed * 2 <= self.kept.len() {
+            return;
+        }
+        for (kept, has_opening) in self.kept.iter_mut().zip(has_opening) {
+            if !has_opening {
+                self.dropped.extend(kept.drain(..).map(|_| Dropped::NotCarried));
+            }
+        }
+    }
+
+    /// Quotes every part that was read and has no note of its own; the parts that hold pleasantries alone stay empty.
+    fn quote(&mut self, work: &Work<'_>, parts: &[Part]) {
+        let empty = (0..parts.len()).filter(|&i| self.was_read[i] && self.kept[i].is_empty());
+        let found: Vec<(usize, f64, Grounded)> =
+            empty.filter_map(|i| most_telling(work, &parts[i]).map(|(score, quote)| (i, score, quote))).collect();
+        let mean = found.iter().map(|(_, score, _)| score).sum::<f64>() / found.len().max(1) as f64;
+        for (i, _, quote) in found.into_iter().filter(|(_, score, _)| *score >= LEAST_TELLING * mean) {
+            self.quotes.insert(quote.text.clone());
+            self.kept[i].push(quote);
+        }
+    }
+
     /// Keeps at most `most` sentences of an answer. An answer of which most had to be dropped is not believed in the
     /// rest: what is left of babble can be carried by the text by accident.
     fn keep(&mut self, part: usize, mut kept: Vec<Grounded>, dropped: Vec<Dropped>, most: usize, opening: &str) {
@@ -44,7 +74,9 @@ impl Notes {
             self.dropped.extend(kept.drain(..).map(|_| Dropped::NotCarried));
         }
         if most == 1 {
-            kept.retain(|k| k.text.starts_with(opening)); // "They also" says nothing without the sentence before it
+            // "They also" says nothing without the sentence before it, and "spoke about training" not much.
+            let told = |k: &Grounded| k.text.strip_prefix(opening).map_or(0, |topic| content(topic).len());
+            kept.retain(|k| told(k) >= if opening.is_empty() { 1 } else { LEAST_TOPIC });
         }
         kept.truncate(most);
         self.dropped.extend(dropped);
@@ -109,6 +141,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
     };
     let mut first_error = None;
     let mut settled = vec![false; parts.len()];
+    let mut openings = vec![false; parts.len()];
     let mut todo: Vec<usize> = (0..parts.len()).collect();
     for again in [false, true] {
         let questions = todo.iter().map(|&i| question(i, again)).collect::<Result<Vec<_>, _>>()?;
@@ -127,6 +160,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
                         topic_only(&answer.text, &question.opening)
                     };
                     settled[i] = !said_nothing;
+                    openings[i] = !question.opening.is_empty();
                     let about = parts[i].turns();
                     let (kept, dropped) =
                         work.ground.sift(&text, &about, &parts[i].speech(document), &instruction, cut);
@@ -148,12 +182,8 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
     if notes.was_read.iter().all(|read| *read) {
         notes.errors.clear(); // the second try has read it after all
     }
-    for i in (0..parts.len()).filter(|&i| notes.was_read[i] && notes.kept[i].is_empty()).collect::<Vec<_>>() {
-        if let Some(quote) = most_telling(work, &parts[i]) {
-            notes.quotes.insert(quote.text.clone());
-            notes.kept[i].push(quote);
-        }
-    }
+    notes.distrust(&openings);
+    notes.quote(work, parts);
     Ok(notes)
 }
 
@@ -208,7 +238,7 @@ fn num_sentences(num_words: usize, num_parts: usize, part: &Part) -> usize {
 
 /// Returns the sentence of a part that has most to do with the rest of it, as a quotation with its speaker.
 /// Greetings and questions say little, so that a part made of them alone gives none.
-fn most_telling(work: &Work<'_>, part: &Part) -> Option<Grounded> {
+fn most_telling(work: &Work<'_>, part: &Part) -> Option<(f64, Grounded)> {
     let document = work.cx.document;
     let mut best: Option<(f64, Grounded)> = None;
     for piece in &part.pieces {
@@ -228,7 +258,7 @@ fn most_telling(work: &Work<'_>, part: &Part) -> Option<Grounded> {
             }
         }
     }
-    best.map(|(_, quote)| quote)
+    best
 }
 
 impl Work<'_> {
