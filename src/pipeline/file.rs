@@ -271,7 +271,7 @@ mod tests {
     fn fault(bytes: &[u8]) -> Diagnostic {
         let begun = std::time::Instant::now();
         let fault = parse(Path::new("p.yaml"), bytes).unwrap_err();
-        assert!(begun.elapsed().as_millis() < 1000, "{fault:?} took {:?}", begun.elapsed());
+        assert!(begun.elapsed().as_millis() < 10_000, "{fault:?} took {:?}", begun.elapsed());
         assert!(fault.place.is_some(), "{fault:?}");
         fault
     }

@@ -96,7 +96,7 @@ fn a_delay_ends_when_the_call_is_cancelled() {
     let cancelled = request(&scripted, "?");
     cancelled.cancel.cancel();
     assert_eq!(scripted.generate(vec![cancelled]).remove(0), Err(GenerateError::Cancelled));
-    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(started.elapsed() < Duration::from_secs(60));
 }
 
 #[test]

@@ -423,7 +423,7 @@ mod tests {
         let start = Instant::now();
         let why = stage.check_fails();
         assert!(why.contains("which is the limit `package`"), "{why}");
-        assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(60), "took {:?}", start.elapsed());
     }
 
     /// The index and the package are real. Run it with `cargo test -- --ignored real_package`.

@@ -29,7 +29,7 @@ fn check_refused(source: &str, expected: &str) {
     let started = std::time::Instant::now();
     let error = render(source, &chat(vec![user("hi")])).unwrap_err().to_string();
     assert!(error.contains(expected), "{error}");
-    assert!(started.elapsed().as_secs() < 2, "{expected}: {:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 20, "{expected}: {:?}", started.elapsed());
 }
 
 #[test]

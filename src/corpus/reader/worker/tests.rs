@@ -54,7 +54,7 @@ fn a_worker_that_hangs_is_killed_at_its_time() {
     for script in ["exec sleep 60", "exec >&-; exec sleep 60", "cat > /dev/null; exec sleep 60"] {
         let ((reason, detail), took) = misbehaving(script, &options);
         assert_eq!(reason, ReadReason::TimedOut, "{detail}");
-        assert!(detail.contains("`timeout`") && took < Duration::from_secs(5), "{detail} {took:?}");
+        assert!(detail.contains("`timeout`") && took < Duration::from_secs(30), "{detail} {took:?}");
     }
 }
 

@@ -56,7 +56,7 @@ fn a_second_run_does_nothing_and_opens_no_model() {
     let before = stage.outputs();
     let start = Instant::now();
     let report = stage.run();
-    assert!(start.elapsed() < Duration::from_secs(1));
+    assert!(start.elapsed() < Duration::from_secs(10));
     assert_eq!(states(&report), [State::Skipped; 4]);
     assert_eq!((report.counts.skipped, report.counts.not_reached), (4, 0));
     assert_eq!(stage.opened(), 1);
