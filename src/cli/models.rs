@@ -184,7 +184,10 @@ fn quantized(
             Quantizing::Replacing { fact } => format!("{} is made again: {fact}", kept.display()),
             Quantizing::Started => format!("quantizing to {}, once", quantization.shown()),
             Quantizing::WithoutTokenizer { why } => {
-                format!("the quantized file has no tokenizer for other programs, for of this model's: {why}")
+                format!("the quantized file holds no tokenizer for other programs, for the model's {why}")
+            }
+            Quantizing::OtherFormat { tensors, of } => {
+                format!("{tensors} of {of} matrices are in a wider format, for their rows do not fit {}", quantization.shown())
             }
             Quantizing::Done { bytes, seconds } => {
                 format!("quantized in {seconds:.1} s; {:.0} MB are kept as {}", *bytes as f64 / 1e6, kept.display())

@@ -50,9 +50,14 @@ pub enum Quantizing<'a> {
         bytes: u64,
         of: u64,
     },
-    /// Other programs cannot read text with the file; this one takes the source's own tokenizer.
+    /// Other programs cannot read text with the file, for the tokenizer `why`; this one takes the source's own.
     WithoutTokenizer {
         why: &'a str,
+    },
+    /// Matrices whose rows are no whole number of blocks, and so are in a wider format.
+    OtherFormat {
+        tensors: usize,
+        of: usize,
     },
     Done {
         bytes: u64,
@@ -123,20 +128,24 @@ fn make(model: &ToKeep<'_>, to: &Path, tell: &dyn Fn(&Quantizing<'_>)) -> Result
     let source = ModelSource::open(model.source)?;
     let text = |value: &str| GgufEntry::Text(value.into());
     let mut more = vec![
-        ("general.name".to_owned(), text(model.name)),
+        ("general.name".to_owned(), text(model.name.rsplit('/').next().unwrap_or(model.name))),
         (SOURCE_DIGEST.to_owned(), text(model.digest)),
         (QUANTIZATION.to_owned(), text(&label(model.quantization))),
     ];
     match tokenizer(&source)? {
         Some(Exported::Fields(fields)) => more.extend(tokenizer_entries(*fields, source.config().vocabulary)),
         Some(Exported::Impossible(why)) => tell(&Quantizing::WithoutTokenizer { why: &why }),
-        None => tell(&Quantizing::WithoutTokenizer { why: "it has none" }),
+        None => {}
     }
     let progress = |bytes, of| tell(&Quantizing::Progress { bytes, of });
-    write_quantized(&source, model.quantization, more, to, &progress).map_err(|error| match error {
+    let written = write_quantized(&source, model.quantization, more, to, &progress).map_err(|error| match error {
         QuantizeError::Source(error) => error.into(),
         QuantizeError::Write(error) => LoadError::NotKept { path: model.kept.to_owned(), error },
-    })
+    })?;
+    if written.in_other_format > 0 {
+        tell(&Quantizing::OtherFormat { tensors: written.in_other_format, of: written.matrices });
+    }
+    Ok(())
 }
 
 /// What the source's `tokenizer.json` says, where it has one.

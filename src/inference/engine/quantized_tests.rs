@@ -28,8 +28,12 @@ fn model() -> (SmallFolder, PathBuf) {
 
 /// Keeps it and returns what was told, but for the progress.
 fn keep(source: &Path, digest: &str, kept: &Path) -> Result<Vec<String>, LoadError> {
+    keep_as(Quantization::Q8_0, source, digest, kept)
+}
+
+fn keep_as(quantization: Quantization, source: &Path, digest: &str, kept: &Path) -> Result<Vec<String>, LoadError> {
     let told = RefCell::new(Vec::new());
-    let to_keep = ToKeep { name: "small", source, digest, quantization: Quantization::Q8_0, kept };
+    let to_keep = ToKeep { name: "a/small", source, digest, quantization, kept };
     keep_quantized(&to_keep, &|event| match event {
         Quantizing::Progress { .. } => {}
         Quantizing::Done { .. } => told.borrow_mut().push("Done".into()),
@@ -122,20 +126,29 @@ fn the_file_is_a_whole_model_by_itself() {
     let gguf = ModelSource::open(&kept).unwrap();
     let tokens = gguf.gguf().unwrap().get("tokenizer.ggml.tokens").unwrap().as_array().unwrap().len();
     assert_eq!(tokens, gguf.config().vocabulary, "a token for every row");
+    assert_eq!(gguf.gguf().unwrap().text("general.name"), Some("small"));
 }
 
 #[test]
-fn a_model_without_a_tokenizer_or_with_one_that_has_no_word_is_told() {
+fn a_tokenizer_that_the_format_has_no_word_for_is_told_and_stays_in_use() {
     let (folder, kept) = model();
     let path = folder.path.join("tokenizer.json");
     let mut tokenizer = small_json();
     tokenizer["normalizer"] = json!({"type": "NFC"});
     fs::write(&path, tokenizer.to_string()).unwrap();
     let told = keep(&folder.path, "d1", &kept).unwrap();
-    assert_eq!(told, ["Started", "WithoutTokenizer { why: \"it normalizes text\" }", "Done"]);
+    assert_eq!(told, ["Started", "WithoutTokenizer { why: \"normalizes text\" }", "Done"]);
     answer(&engine(&folder.path, Some(&kept)));
     fs::remove_file(&path).unwrap();
-    assert_eq!(keep(&folder.path, "d2", &kept).unwrap()[2], "WithoutTokenizer { why: \"it has none\" }");
+    assert_eq!(keep(&folder.path, "d2", &kept).unwrap()[1..], ["Started", "Done"], "there is nothing to leave out");
+}
+
+#[test]
+fn rows_that_do_not_fit_the_blocks_are_told() {
+    let (folder, kept) = model();
+    let told = keep_as(Quantization::Q4K, &folder.path, "d1", &kept).unwrap();
+    // Of two layers q, k, v, o, gate, up and down, and the embedding; the rows of down are 64.
+    assert_eq!(told, ["Started", "OtherFormat { tensors: 2, of: 15 }", "Done"]);
 }
 
 #[test]

@@ -66,7 +66,7 @@ impl Quantization {
     fn format(self, role: Role, cols: usize) -> Format {
         let whole = |format: Format| format.row_bytes(cols).is_some();
         match (self, role) {
-            (_, Role::Norm | Role::AttentionNorm | Role::FeedForwardNorm | Role::Router) => Format::F32,
+            _ if !role.is_matrix() => Format::F32,
             (Self::Q4K, Role::Embedding | Role::Head) if whole(Format::Q6K) => Format::Q6K,
             (Self::Q4K, _) if whole(Format::Q4K) => Format::Q4K,
             (Self::Q8_0 | Self::Q4K, _) if whole(Format::Q8_0) => Format::Q8_0,
@@ -84,6 +84,20 @@ pub enum QuantizeError {
     Write(#[from] io::Error),
 }
 
+impl Role {
+    /// Whether it is quantized: norms are small, and the router decides too much.
+    fn is_matrix(self) -> bool {
+        !matches!(self, Self::Norm | Self::AttentionNorm | Self::FeedForwardNorm | Self::Router)
+    }
+}
+
+/// How many matrices were written, and how many of them have rows that do not fit the blocks asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    pub matrices: usize,
+    pub in_other_format: usize,
+}
+
 /// Writes the quantized form of a safetensors folder to `to`, which is created or emptied.
 ///
 /// `more` is put behind the metadata of the model: its name and its tokenizer. `progress` is told of bytes written
@@ -94,7 +108,7 @@ pub fn write_quantized(
     more: Vec<(String, Entry)>,
     to: &Path,
     progress: &dyn Fn(u64, u64),
-) -> Result<(), QuantizeError> {
+) -> Result<Written, QuantizeError> {
     if let Kind::Gguf(_) = source.kind {
         return Err(ModelError::new(source.path(), "it is a GGUF file, which is used as it is").into());
     }
@@ -117,9 +131,13 @@ pub fn write_quantized(
             progress(done, total);
             first += count;
         }
+        source.release(part.info);
     }
     let file = writer.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
-    Ok(file.sync_all()?)
+    file.sync_all()?;
+    let matrices = || parts.iter().filter(|p| p.role.is_matrix());
+    let other = matrices().filter(|p| quantization.format(p.role, Format::Q4K.block_len()) != p.announced.format);
+    Ok(Written { matrices: matrices().count(), in_other_format: other.count() })
 }
 
 /// A tensor of the new file, and where its rows come from.
@@ -127,6 +145,7 @@ struct Part<'a> {
     announced: Announced,
     info: &'a TensorInfo,
     name: String, // in the source
+    role: Role,
     order: Order,
 }
 
@@ -172,7 +191,7 @@ fn parts(source: &ModelSource, quantization: Quantization) -> Result<Vec<Part<'_
         }
         let format = quantization.format(role, info.cols());
         let announced = Announced { name: role.gguf_name(layer, moe), format, shape: shape.to_vec() };
-        Ok(Part { announced, info, name, order })
+        Ok(Part { announced, info, name, role, order })
     };
     let plain = |role: Role, layer: usize, shape: &[usize]| part(role, layer, shape, shape, Order::AsStored);
     let rotary = |role: Role, layer: usize, shape: &[usize]| part(role, layer, shape, shape, Order::Rotary(c.head_dim));

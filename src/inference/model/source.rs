@@ -138,6 +138,19 @@ impl ModelSource {
         &self.files[info.file].1[info.bytes.clone()]
     }
 
+    /// Gives back the memory of a tensor that will not be read again soon; reading it again is legal, and slower.
+    pub fn release(&self, info: &TensorInfo) {
+        #[cfg(unix)]
+        {
+            let map = &self.files[info.file].1;
+            // SAFETY: the map is of a file and never written to, so pages that are dropped come back with the bytes
+            // they had. Where the system refuses, the pages stay, which is only a matter of space.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, info.bytes.start, info.bytes.len())
+            };
+        }
+    }
+
     /// The file that a tensor of this source lies in.
     pub fn file_of(&self, info: &TensorInfo) -> &Path {
         &self.files[info.file].0

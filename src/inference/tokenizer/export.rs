@@ -14,7 +14,7 @@ use super::json_file::{self, TextFiles, TokenizerFile};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Exported {
     Fields(Box<GgufTokenizerFields>),
-    /// The format has no word for something in it: a split of text that has no name, a normalizer.
+    /// The format has no word for something in it. Goes on after "the tokenizer".
     Impossible(String),
 }
 
@@ -32,7 +32,7 @@ impl GgufTokenizerFields {
         let merges = file.model.merges.into_iter().enumerate().map(json_file::pair);
         let merges = merges.collect::<Result<Vec<_>, _>>().map_err(|fault| fault.in_file(path))?;
         if merges.iter().any(|(left, right)| left.contains(' ') || right.contains(' ')) {
-            return Ok(Exported::Impossible("a merge holds a space".into()));
+            return Ok(Exported::Impossible("has a merge with a space".into()));
         }
         Ok(Exported::Fields(Box::new(GgufTokenizerFields {
             model: "gpt2".into(),
@@ -81,14 +81,14 @@ fn by_id(vocab: &[(String, u32)], added: &[json_file::AddedEntry]) -> Result<(Ve
 
 fn impossible(file: &TokenizerFile) -> Option<String> {
     if !file.normalizer.is_null() {
-        return Some("it normalizes text".into());
+        return Some("normalizes text".into());
     }
     if file.model.ignore_merges {
-        return Some("it takes whole words before merges".into());
+        return Some("takes whole words before merges".into());
     }
     split_name(&file.pre_tokenizer).is_none().then(|| {
         let kind = file.pre_tokenizer.get("type").and_then(Value::as_str).unwrap_or("none");
-        format!("it splits text in a way that has no name there ({})", brief(kind))
+        format!("splits text in a way that has no name there ({})", brief(kind))
     })
 }
 

@@ -58,13 +58,13 @@ fn what_the_format_has_no_word_for_is_said() {
     check_impossible(
         "/pre_tokenizer",
         json!({"type": "Sequence", "pretokenizers": [regex, byte_level]}),
-        "it splits text in a way that has no name there (Sequence)",
+        "splits text in a way that has no name there (Sequence)",
     );
-    check_impossible("/normalizer", json!({"type": "NFC"}), "it normalizes text");
+    check_impossible("/normalizer", json!({"type": "NFC"}), "normalizes text");
     let in_threes = json!({"type": "Digits", "individual_digits": false});
     check_impossible(
         "/pre_tokenizer/pretokenizers/0",
         in_threes,
-        "it splits text in a way that has no name there (Sequence)",
+        "splits text in a way that has no name there (Sequence)",
     );
 }
