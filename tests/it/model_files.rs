@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::support::{Ran, quarry, run};
 
-const TIME_MAX: Duration = Duration::from_secs(5);
+const TIME_MAX: Duration = Duration::from_secs(15);
 
 /// The least command that has to refuse a file; all after it do too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
