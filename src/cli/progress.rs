@@ -14,6 +14,9 @@ use crate::pipeline::events::{DocumentEvent, Event, ModelEvent, Observer};
 /// Between two status lines, where there is no terminal.
 const PAUSE: Duration = Duration::from_secs(10);
 
+/// A rate over less than this says nothing.
+const RECKONED_AFTER: Duration = Duration::from_secs(5);
+
 /// Shows a run to whoever waits for it.
 pub struct Progress {
     quiet: bool,
@@ -104,11 +107,12 @@ impl Progress {
     fn status(&self, state: &mut State) {
         let mut text = String::new();
         let computed = state.tokens.prompt_tokens - state.tokens.cached_tokens + state.tokens.completion_tokens;
-        if let Some(first) = state.first_tokens.filter(|_| computed > 0) {
+        let enough = |first: &Instant| computed > 0 && first.elapsed() >= RECKONED_AFTER;
+        if let Some(first) = state.first_tokens.filter(enough) {
             let rate = computed as f64 / first.elapsed().as_secs_f64().max(0.001);
             text.push_str(&format!("{rate:.0} tokens/s"));
         }
-        if let Some(left) = state.left {
+        if let Some(left) = state.left.filter(|left| *left >= Duration::from_secs(1)) {
             text.push_str(&format!(", about {} left", spoken(left)));
         }
         if let Some((document, part)) = state.parts.iter().find(|(_, p)| !p.is_empty()) {
