@@ -187,7 +187,10 @@ fn quantized(
                 format!("the quantized file holds no tokenizer for other programs, for the model's {why}")
             }
             Quantizing::OtherFormat { tensors, of } => {
-                format!("{tensors} of {of} matrices are in a wider format, for their rows do not fit {}", quantization.shown())
+                format!(
+                    "{tensors} of {of} matrices are in a wider format, for their rows do not fit {}",
+                    quantization.shown()
+                )
             }
             Quantizing::Done { bytes, seconds } => {
                 format!("quantized in {seconds:.1} s; {:.0} MB are kept as {}", *bytes as f64 / 1e6, kept.display())

@@ -28,3 +28,6 @@ pub use request::{
 pub use scheduler::Limits;
 pub use scripted::{ScriptError, Scripted};
 pub use sequence::{Decoding, Goal, TokenRequest, TokenResult};
+
+/// What a model's weights are quantized to; part of what an engine is asked for.
+pub use crate::inference::model::Quantization;

@@ -7,8 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{absolute, must_be_mapping, name_fault};
 use crate::diagnostic::Diagnostic;
-use crate::inference::engine::Quantize;
-use crate::inference::model::Quantization;
+use crate::inference::engine::{Quantization, Quantize};
 use crate::inference::sampler::SamplingParams;
 use crate::pipeline::files;
 use crate::pipeline::plan::{MaxFailed, ModelPlan, OnError, RunPlan, SourcePlan};
