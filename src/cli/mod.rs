@@ -1,7 +1,7 @@
 //! The command line: arguments, printing, color, environment, exit codes; one file per command.
 //! Nothing else prints, reads the environment or ends the program.
 //!
-//! A new command is a file with its `Args` and a `run`, and one line in [`commands!`].
+//! A new command is a file with its `Args` and a `run`, and one line in `commands!`.
 
 pub mod exit;
 pub mod options;

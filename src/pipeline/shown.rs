@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Folders that a relative path climbs at most: from `project/pipelines` to anything in the project, not to `/etc`.
 const CLIMB_MAX: usize = 3;
 
-/// Returns `path` as text, relative to `base` where it lies below it or below a folder at most [`CLIMB_MAX`] above it,
+/// Returns `path` as text, relative to `base` where it lies below it or below a folder at most `CLIMB_MAX` above it,
 /// the root excepted. Both are absolute. A backslash is written as `\\`.
 pub fn shown(path: &Path, base: &Path) -> String {
     for (climb, above) in base.ancestors().take(CLIMB_MAX + 1).enumerate() {

@@ -1,5 +1,5 @@
 //! WebVTT as the W3C's recommendation reads it, more forgiving where a stricter reading would lose words.
-//! Section numbers are those of https://www.w3.org/TR/webvtt1/.
+//! Section numbers are those of <https://www.w3.org/TR/webvtt1/>.
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -3,7 +3,7 @@
 //! A block holds 32 positions of one layer and one key/value head: the keys transposed, so that sixteen positions
 //! are sixteen lanes, then the values row by row. Attention walks a row's blocks in order with an online softmax;
 //! the order depends on positions only, so whole and chunked prefill, alone and batched give the same bits.
-//! Each key and value is read once for all query heads that share it and for up to [`TILE_ROWS`] query rows.
+//! Each key and value is read once for all query heads that share it and for up to `TILE_ROWS` query rows.
 //! Bound: 4 * heads * head_dim * depth operations per row against the f32 peak.
 
 use half::f16;

@@ -1,7 +1,7 @@
 //! Slices in, slices out: the arithmetic of the forward pass on the CPU.
 //! Knows no tensor type, no model and no file. Read `lanes` first, then `matmul`.
 //!
-//! Every kernel is written once over [`lanes::Lanes`] (sixteen f32 lanes) and instantiated per instruction set.
+//! Every kernel is written once over `lanes::Lanes` (sixteen f32 lanes) and instantiated per instruction set.
 //! All sets do the same operations in the same order, so their results are equal bit for bit; the scalar one is
 //! the truth. No result depends on how many rows are computed together or on how work is spread over threads.
 
