@@ -32,10 +32,10 @@ pub struct EngineArgs {
     /// Tokens of prompt and answer together [default: the model's own, at most 32768]
     #[arg(long, value_name = "TOKENS")]
     pub window: Option<usize>,
-    /// How keys and values are kept [default: f16, and f32 for models in floats]
+    /// How keys and values are kept [default: bf16, and f32 for models in floats]
     #[arg(long, value_enum, value_name = "KIND")]
     pub kv: Option<Kv>,
-    /// Force an instruction set: scalar, avx2 or avx512-vnni
+    /// Force an instruction set: scalar, avx2, avx512-vnni or avx512-bf16
     #[arg(long, env = "QUARRY_ISA", value_name = "SET", hide_env_values = true)]
     pub isa: Option<Isa>,
     /// Which forward pass computes: our kernels, or candle's tensors as a reference
@@ -49,7 +49,10 @@ pub struct EngineArgs {
 
 #[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kv {
-    F16,
+    Bf16,
+    /// A byte each, with a scale for each position: half the memory
+    #[value(name = "q8_0")]
+    Q8_0,
     F32,
 }
 
@@ -80,11 +83,12 @@ impl EngineArgs {
             isa: self.isa.unwrap_or(default.isa),
             threads: self.threads.map_or(default.threads, usize::from),
             kv: self.kv.map(|kv| match kv {
-                Kv::F16 => KvKind::F16,
+                Kv::Bf16 => KvKind::Bf16,
+                Kv::Q8_0 => KvKind::Q8_0,
                 Kv::F32 => KvKind::F32,
             }),
             window: self.window,
-            limits: default.limits,
+            ..default
         }
     }
 

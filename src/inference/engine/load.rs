@@ -18,7 +18,7 @@ use crate::inference::model::{
 use crate::inference::tokenizer::{ChatTemplate, GgufTokenizerFields, Tokenizer};
 
 /// Raised when an engine change changes results, so that cached ones are not taken for new ones.
-pub const RESULT_VERSION: u32 = 1;
+pub const RESULT_VERSION: u32 = 2;
 
 /// The window used when none is asked for and the model's own is larger: memory for keys and values grows with it.
 pub const DEFAULT_WINDOW: usize = 32_768;
@@ -29,8 +29,10 @@ pub struct EngineOptions {
     pub backend: Backend,
     pub isa: Isa,
     pub threads: usize,
-    pub kv: Option<KvKind>,    // `None`: f16 for quantized weights, f32 for floats
+    pub kv: Option<KvKind>,    // `None`: bf16 for quantized weights, f32 for floats
     pub window: Option<usize>, // tokens
+    /// Blocks for keys and values beyond two windows; memory is touched only as they are used.
+    pub spare_blocks: usize,
     pub limits: Limits,
 }
 
@@ -42,6 +44,7 @@ impl Default for EngineOptions {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             kv: None,
             window: None,
+            spare_blocks: 512,
             limits: Limits::default(),
         }
     }
@@ -95,9 +98,9 @@ pub fn load_core(
         return Err(ModelError::new(source.path(), fact).into());
     }
     // One sequence of a full window, and as much again for others and for prefixes worth keeping.
-    let blocks = (2 * window).div_ceil(BLOCK_TOKENS) + 512;
+    let blocks = (2 * window).div_ceil(BLOCK_TOKENS) + options.spare_blocks;
     let embedding = source.tensors().into_iter().any(|(_, t)| !t.format.is_float());
-    let kv = options.kv.unwrap_or(if embedding { KvKind::F16 } else { KvKind::F32 });
+    let kv = options.kv.unwrap_or(if embedding { KvKind::Bf16 } else { KvKind::F32 });
     let mut weight_bytes = 0;
     let model: Box<dyn CausalLm> = match options.backend {
         Backend::Candle => Box::new(CandleDecoder::load(source, candle_core::Device::Cpu, blocks)?),

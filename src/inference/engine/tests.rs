@@ -212,7 +212,7 @@ fn bits(results: &[TokenResult]) -> Vec<Vec<u32>> {
 fn logits_of_the_decoder_are_bit_equal_whatever_happens_around_them() {
     let source = tiny();
     let prompts: Vec<_> = (0..5).map(|s| prompt(s, 20 + 17 * s as usize, 512)).collect();
-    for kv in [KvKind::F32, KvKind::F16] {
+    for kv in KvKind::ALL {
         let truth: Vec<Vec<u32>> = prompts
             .iter()
             .flat_map(|p| bits(&together(&mut tiny_core(&source, 1, kv, 64, 4096), vec![(p.clone(), Goal::Logits)])))
@@ -230,10 +230,10 @@ fn generation_and_scores_are_the_same_with_a_prefix_hit_and_without() {
     let source = tiny();
     let long = prompt(3, 100, 512);
     let fresh = |goal: Goal, prompt: &[TokenId]| {
-        let mut core = tiny_core(&source, 2, KvKind::F16, 64, 512);
+        let mut core = tiny_core(&source, 2, KvKind::Bf16, 64, 512);
         together(&mut core, vec![(prompt.to_vec(), goal)]).remove(0)
     };
-    let mut warm = tiny_core(&source, 2, KvKind::F16, 64, 512);
+    let mut warm = tiny_core(&source, 2, KvKind::Bf16, 64, 512);
     together(&mut warm, vec![(long.clone(), generate(2))]);
     let hit = together(&mut warm, vec![(long.clone(), generate(24)), (long.clone(), Goal::Score { from: 97 })]);
     assert_eq!((hit[0].usage.cached_tokens, hit[1].usage.cached_tokens), (96, 96));

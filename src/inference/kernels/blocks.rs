@@ -81,24 +81,38 @@ impl Format {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => unreachable!("floats are not packed"),
             Self::Q8_0 | Self::Q5_0 => Packing::Signed8,
-            Self::Q6K => Packing::Signed8Halves,
+            Self::Q6K => Packing::SixK,
             Self::Q5_1 | Self::Q5K => Packing::Unsigned8,
-            Self::Q4_0 | Self::Q4_1 | Self::Q4K => Packing::Unsigned4,
+            Self::Q4_0 | Self::Q4_1 => Packing::Unsigned4,
+            Self::Q4K => Packing::FourK,
         }
     }
 }
 
-/// The four layouts that the kernels know.
+/// The layouts that the kernels know; bits per weight behind each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packing {
-    /// `scale * (q - 128)`, a scale per 32.
+    /// `scale * (q - 128)`, a scale per 32 (8.5).
     Signed8,
-    /// `scale * (q - 128)`, a scale per 16.
-    Signed8Halves,
-    /// `scale * q + min`, per 32, a byte each.
+    /// `d * step * (q - 32)`, a signed step per 16, `d` per 256 (6.56).
+    SixK,
+    /// `scale * q + min`, per 32, a byte each (9).
     Unsigned8,
-    /// `scale * q + min`, per 32, half a byte each.
+    /// `scale * q + min`, per 32, half a byte each (5).
     Unsigned4,
+    /// `d * step * q - dmin * min step`, steps per 32, `d` and `dmin` per 256, half a byte each (4.625).
+    FourK,
+}
+
+impl Packing {
+    /// What is taken from a stored quant before it is scaled.
+    pub fn offset(self) -> u8 {
+        match self {
+            Self::Signed8 => 128,
+            Self::SixK => 32,
+            Self::Unsigned8 | Self::Unsigned4 | Self::FourK => 0,
+        }
+    }
 }
 
 /// Thirty-two weights of one row, before they are packed.
@@ -106,11 +120,28 @@ pub enum Packing {
 pub struct Block32 {
     pub q: [u8; 32],
     pub scale: [f32; 2], // of each half
-    pub min: [f32; 2],   // 0 for the signed packings, whose q has an offset of 128
+    pub min: [f32; 2],   // 0 for the packings with an offset
+    pub parts: Parts,
+}
+
+/// What a K-block's scales are products of; zeros elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    pub units: [u16; 2], // f16: `d`, and `dmin` where there is one
+    pub steps: [u8; 2],  // of the scale and the min; of the two halves, signed, in Q6_K
 }
 
 impl Block32 {
-    const ZERO: Self = Self { q: [0; 32], scale: [0.0; 2], min: [0.0; 2] };
+    const ZERO: Self =
+        Self { q: [0; 32], scale: [0.0; 2], min: [0.0; 2], parts: Parts { units: [0; 2], steps: [0; 2] } };
+
+    fn simple(q: [u8; 32], scale: f32, min: f32) -> Self {
+        Self { q, scale: [scale; 2], min: [min; 2], parts: Parts::default() }
+    }
+}
+
+fn bits_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
 }
 
 fn half_at(bytes: &[u8], at: usize) -> f32 {
@@ -139,8 +170,7 @@ pub fn unpack_row(format: Format, row: &[u8], out: &mut [Block32]) {
 }
 
 fn q8_0(bytes: &[u8]) -> Block32 {
-    let d = half_at(bytes, 0);
-    Block32 { q: std::array::from_fn(|i| bytes[2 + i] ^ 0x80), scale: [d; 2], min: [0.0; 2] }
+    Block32::simple(std::array::from_fn(|i| bytes[2 + i] ^ 0x80), half_at(bytes, 0), 0.0)
 }
 
 /// Four bits per weight from `at` on (low nibbles first), with a fifth from the 32 bits at `high_at`.
@@ -151,7 +181,7 @@ fn nibbles(bytes: &[u8], at: usize, high_at: Option<usize>, d: f32, m: f32) -> B
         let low = if i < 16 { byte & 0x0F } else { byte >> 4 };
         low | (((high >> i) & 1) as u8) << 4
     });
-    Block32 { q, scale: [d; 2], min: [m; 2] }
+    Block32::simple(q, d, m)
 }
 
 fn q5_0(bytes: &[u8]) -> Block32 {
@@ -160,37 +190,38 @@ fn q5_0(bytes: &[u8]) -> Block32 {
 }
 
 /// The 6-bit scale and min of sub-block `j` of a K-block.
-fn k_scale_min(scales: &[u8], j: usize) -> (f32, f32) {
-    let (s, m) = if j < 4 {
-        (scales[j] & 63, scales[j + 4] & 63)
+fn k_scale_min(scales: &[u8], j: usize) -> [u8; 2] {
+    if j < 4 {
+        [scales[j] & 63, scales[j + 4] & 63]
     } else {
-        ((scales[j + 4] & 0x0F) | (scales[j - 4] >> 6) << 4, (scales[j + 4] >> 4) | (scales[j] >> 6) << 4)
-    };
-    (f32::from(s), f32::from(m))
+        [(scales[j + 4] & 0x0F) | (scales[j - 4] >> 6) << 4, (scales[j + 4] >> 4) | (scales[j] >> 6) << 4]
+    }
+}
+
+/// A sub-block of a K-block that has mins.
+fn with_min(q: [u8; 32], bytes: &[u8], steps: [u8; 2]) -> Block32 {
+    let (scale, min) = (half_at(bytes, 0) * f32::from(steps[0]), -(half_at(bytes, 2) * f32::from(steps[1])));
+    Block32 { parts: Parts { units: [bits_at(bytes, 0), bits_at(bytes, 2)], steps }, ..Block32::simple(q, scale, min) }
 }
 
 fn q4_k(bytes: &[u8], out: &mut [Block32]) {
-    let (d, dmin) = (half_at(bytes, 0), half_at(bytes, 2));
     let (scales, quants) = (&bytes[4..16], &bytes[16..144]);
     for (j, out) in out.iter_mut().enumerate() {
-        let (s, m) = k_scale_min(scales, j);
         let part = &quants[j / 2 * 32..][..32];
         let q = std::array::from_fn(|i| if j % 2 == 0 { part[i] & 0x0F } else { part[i] >> 4 });
-        *out = Block32 { q, scale: [d * s; 2], min: [-(dmin * m); 2] };
+        *out = with_min(q, bytes, k_scale_min(scales, j));
     }
 }
 
 fn q5_k(bytes: &[u8], out: &mut [Block32]) {
-    let (d, dmin) = (half_at(bytes, 0), half_at(bytes, 2));
     let (scales, high, quants) = (&bytes[4..16], &bytes[16..48], &bytes[48..176]);
     for (j, out) in out.iter_mut().enumerate() {
-        let (s, m) = k_scale_min(scales, j);
         let part = &quants[j / 2 * 32..][..32];
         let q = std::array::from_fn(|i| {
             let low = if j % 2 == 0 { part[i] & 0x0F } else { part[i] >> 4 };
             low | ((high[i] >> j) & 1) << 4
         });
-        *out = Block32 { q, scale: [d * s; 2], min: [-(dmin * m); 2] };
+        *out = with_min(q, bytes, k_scale_min(scales, j));
     }
 }
 
@@ -204,11 +235,11 @@ fn q6_k(bytes: &[u8], out: &mut [Block32]) {
         let high = &high[half * 32..][..32];
         let q = std::array::from_fn(|i| {
             let l = if run < 2 { low[i] & 0x0F } else { low[i] >> 4 };
-            let q = l | ((high[i] >> (2 * run)) & 3) << 4;
-            q + (128 - 32)
+            l | ((high[i] >> (2 * run)) & 3) << 4
         });
-        let scale = std::array::from_fn(|s| d * f32::from(scales[half * 8 + run * 2 + s] as i8));
-        *out = Block32 { q, scale, min: [0.0; 2] };
+        let steps: [u8; 2] = std::array::from_fn(|s| scales[half * 8 + run * 2 + s]);
+        let parts = Parts { units: [bits_at(bytes, 208), 0], steps };
+        *out = Block32 { q, scale: steps.map(|s| d * f32::from(s as i8)), min: [0.0; 2], parts };
     }
 }
 
@@ -226,10 +257,7 @@ pub fn dequantize_row(format: Format, row: &[u8], out: &mut [f32]) {
         _ => {
             let mut blocks = vec![Block32::ZERO; out.len() / 32];
             unpack_row(format, row, &mut blocks);
-            let offset = match format.packing() {
-                Packing::Signed8 | Packing::Signed8Halves => 128.0,
-                Packing::Unsigned8 | Packing::Unsigned4 => 0.0,
-            };
+            let offset = f32::from(format.packing().offset());
             for (block, out) in blocks.iter().zip(out.chunks_exact_mut(32)) {
                 for (i, out) in out.iter_mut().enumerate() {
                     *out = block.scale[i / 16] * (f32::from(block.q[i]) - offset) + block.min[i / 16];

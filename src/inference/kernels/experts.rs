@@ -1,11 +1,12 @@
 //! The feed-forward layer: SwiGLU experts, each reading the rows that chose it. A dense layer is one expert.
 //!
-//! Three regions: gate and up with SiLU fused, quantizing, down. Rows are grouped by expert, so an expert's weights
-//! are read once per call; the weighted sum is taken in the router's order, whatever the grouping.
+//! Two regions. The first multiplies gate and up, applies SiLU and quantizes, a block of 32 inner values at a time.
+//! The second multiplies down and adds each row's weighted sum to the residual stream, experts in their own order,
+//! whatever the grouping: rows are gathered by expert, so an expert's weights are read once per call.
 
 use super::isa::per_isa;
 use super::lanes::{LANES, Lanes};
-use super::matmul::{TILE, for_tiles, group_times_tile, groups_per_task};
+use super::matmul::{TILE, TileRows, add_scaled, for_tiles, group_times_tile, groups_per_task};
 use super::pool::Disjoint;
 use super::{Activations, Isa, Matrix, Pool};
 
@@ -22,40 +23,38 @@ pub struct Routing {
     pub choices: Vec<(usize, f32)>,
     by_expert: Vec<Vec<u32>>, // assignments of each expert: row * k + rank
     inner: Activations,       // (assignments, inner)
-    out: Vec<f32>,            // (assignments, hidden)
+    sums: Vec<[f32; LANES]>,  // (groups of hidden, rows)
 }
 
 impl Routing {
     pub fn new(inner: usize, quantized: bool) -> Self {
-        Self { choices: Vec::new(), by_expert: Vec::new(), inner: Activations::new(inner, quantized), out: Vec::new() }
+        Self {
+            choices: Vec::new(),
+            by_expert: Vec::new(),
+            inner: Activations::new(inner, quantized).sparse(),
+            sums: Vec::new(),
+        }
     }
 }
 
-/// Runs every row of `x` through its `k` experts; afterwards [`add_weighted`] gives the sums.
-pub fn run(isa: Isa, pool: &Pool, experts: &[Expert], k: usize, x: &Activations, routing: &mut Routing) {
+/// Runs every row of `x` through its `k` experts and adds `factor` times their weighted sum to `into`, (rows, hidden).
+#[allow(clippy::too_many_arguments)]
+pub fn add(
+    isa: Isa,
+    pool: &Pool,
+    experts: &[Expert],
+    k: usize,
+    x: &Activations,
+    routing: &mut Routing,
+    factor: f32,
+    into: &mut [f32],
+) {
     let assignments = x.rows() * k;
     assert_eq!(routing.choices.len(), assignments, "{} choices for {} rows of {k}", routing.choices.len(), x.rows());
     group(routing, experts.len());
-    let Some(first) = experts.first() else { return };
-    let (inner, hidden) = (first.gate.rows(), first.down.rows());
-    // The inner rows are filled out of order, by expert; quantizing them is a region of its own.
-    let mut values = std::mem::take(&mut routing.out);
-    values.resize(assignments * inner.max(hidden), 0.0);
-    gate_up(isa, pool, experts, k, x, &routing.by_expert, &mut values[..assignments * inner]);
     routing.inner.resize(assignments);
-    routing.inner.fill(isa, pool, |r, row| row.copy_from_slice(&values[r * inner..(r + 1) * inner]));
-    values.resize(assignments * hidden, 0.0);
-    down(isa, pool, experts, &routing.inner, &routing.by_expert, &mut values);
-    routing.out = values;
-}
-
-/// Adds `factor` times the weighted sum of row `r`'s experts to `into`, in the router's order.
-pub fn add_weighted(isa: Isa, routing: &Routing, k: usize, r: usize, factor: f32, into: &mut [f32]) {
-    for rank in 0..k {
-        let a = r * k + rank;
-        let (_, weight) = routing.choices[a];
-        super::rows::add_scaled(isa, into, factor * weight, &routing.out[a * into.len()..(a + 1) * into.len()]);
-    }
+    gate_up(isa, pool, experts, k, x, &routing.by_expert, &mut routing.inner);
+    down(isa, pool, experts, k, routing, factor, into);
 }
 
 fn group(routing: &mut Routing, experts: usize) {
@@ -66,20 +65,10 @@ fn group(routing: &mut Routing, experts: usize) {
     }
 }
 
-/// (expert, first group, number of groups) of every task.
-fn tasks(
-    pool: &Pool,
-    by_expert: &[Vec<u32>],
-    matrix: impl Fn(usize) -> usize,
-    per_task: impl Fn(&Pool, usize, usize) -> usize,
-) -> Vec<(usize, usize, usize)> {
-    let mut tasks = Vec::new();
-    for (e, rows) in by_expert.iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-        let step = per_task(pool, e, rows.len());
-        tasks.extend((0..matrix(e)).step_by(step).map(|g| (e, g, step)));
-    }
-    tasks
-}
+/// Groups of sixteen inner rows that are computed together: their values are whole blocks for the quantizer.
+const GROUPS_PER_BLOCK: usize = 2;
+/// Rows of an expert in one task of the first region: enough tiles to be worth reading the weights again.
+const ROWS_PER_TASK: usize = 256;
 
 fn gate_up(
     isa: Isa,
@@ -88,69 +77,110 @@ fn gate_up(
     k: usize,
     x: &Activations,
     by_expert: &[Vec<u32>],
-    out: &mut [f32],
+    inner: &mut Activations,
 ) {
-    let out = Disjoint::new(out);
-    let tasks =
-        tasks(pool, by_expert, |e| experts[e].gate.groups(), |p, e, n| groups_per_task(p, &experts[e].gate, 2 * n));
+    let mut tasks = Vec::new(); // (expert, first assignment, first group, number of groups)
+    for (e, assigned) in by_expert.iter().enumerate().filter(|(_, assigned)| !assigned.is_empty()) {
+        let gate = &experts[e].gate;
+        for first in (0..assigned.len()).step_by(ROWS_PER_TASK) {
+            let rows = ROWS_PER_TASK.min(assigned.len() - first);
+            let step = groups_per_task(pool, gate.groups(), 2 * rows * gate.cols() * LANES);
+            let step = step.next_multiple_of(GROUPS_PER_BLOCK);
+            tasks.extend((0..gate.groups()).step_by(step).map(|g| (e, first, g, step)));
+        }
+    }
+    let width = inner.cols();
+    let inner = inner.writer();
     pool.run(tasks.len(), |t| {
-        let (e, first, count) = tasks[t];
-        let (expert, assigned) = (&experts[e], &by_expert[e]);
-        let (inner, groups) = (expert.gate.rows(), expert.gate.groups());
-        let (mut gate, mut up) = ([[0.0; LANES]; TILE], [[0.0; LANES]; TILE]);
-        for g in first..groups.min(first + count) {
-            let lanes = LANES.min(inner - g * LANES);
-            for tile in assigned.chunks(TILE) {
-                let mut rows = [0u32; TILE];
-                rows.iter_mut().zip(tile).for_each(|(r, a)| *r = a / k as u32);
-                let rows = &rows[..tile.len()];
-                group_times_tile(isa, &expert.gate, g, x, rows, &mut gate);
-                group_times_tile(isa, &expert.up, g, x, rows, &mut up);
-                for (i, a) in tile.iter().enumerate() {
-                    // SAFETY: `isa` is available; both arrays hold sixteen values.
-                    unsafe { silu_mul(isa, gate[i].as_mut_ptr(), up[i].as_ptr()) };
-                    // SAFETY: group `g` of assignment `a` is written by this task only; `out` outlives the region.
-                    let out = unsafe { out.slice(*a as usize * inner + g * LANES, lanes) };
-                    out.copy_from_slice(&gate[i][..lanes]);
+        let (e, first, first_group, num_groups) = tasks[t];
+        let expert = &experts[e];
+        let assigned = &by_expert[e][first..by_expert[e].len().min(first + ROWS_PER_TASK)];
+        let last_group = expert.gate.groups().min(first_group + num_groups);
+        let mut values = [[0.0f32; GROUPS_PER_BLOCK * LANES]; TILE];
+        for_tiles(assigned, |tile| {
+            let mut rows = [0u32; TILE];
+            rows.iter_mut().zip(tile).for_each(|(r, a)| *r = a / k as u32);
+            let rows = TileRows::new(x, &rows[..tile.len()]);
+            for g in (first_group..last_group).step_by(GROUPS_PER_BLOCK) {
+                for part in 0..GROUPS_PER_BLOCK.min(last_group - g) {
+                    gate_up_tile(isa, expert, g + part, &rows, |i, v| {
+                        values[i][part * LANES..(part + 1) * LANES].copy_from_slice(v);
+                    });
                 }
+                let (column, lanes) = (g * LANES, (GROUPS_PER_BLOCK * LANES).min(width - g * LANES));
+                for (a, values) in tile.iter().zip(&values) {
+                    // SAFETY: these columns of assignment `a` are written by this task only; `isa` is available.
+                    unsafe { inner.with(isa, *a as usize, column, lanes, |out| out.copy_from_slice(&values[..lanes])) };
+                }
+            }
+        });
+    });
+}
+
+/// `silu(gate) * up` of group `g` for the rows of a tile; `put` gets the index into the tile.
+fn gate_up_tile(isa: Isa, expert: &Expert, g: usize, rows: &TileRows<'_>, mut put: impl FnMut(usize, &[f32; LANES])) {
+    let (mut gate, mut up) = ([[0.0; LANES]; TILE], [[0.0; LANES]; TILE]);
+    group_times_tile(isa, &expert.gate, g, rows, &mut gate);
+    group_times_tile(isa, &expert.up, g, rows, &mut up);
+    // SAFETY: `isa` is available.
+    unsafe { silu_mul(isa, &mut gate[..rows.len()], &up[..rows.len()]) };
+    gate.iter().take(rows.len()).enumerate().for_each(|(i, values)| put(i, values));
+}
+
+fn down(isa: Isa, pool: &Pool, experts: &[Expert], k: usize, routing: &mut Routing, factor: f32, into: &mut [f32]) {
+    let Some(first) = experts.first() else { return };
+    let Routing { choices, by_expert, inner, sums } = routing;
+    let (hidden, groups, rows) = (first.down.rows(), first.down.groups(), choices.len() / k);
+    let step = groups_per_task(pool, groups, choices.len() * first.down.cols() * LANES);
+    sums.resize(groups * rows, [0.0; LANES]);
+    let (into, sums) = (Disjoint::new(into), Disjoint::new(sums));
+    pool.run(groups.div_ceil(step), |t| {
+        let range = t * step..groups.min((t + 1) * step);
+        // Summed apart and added once: rows of `into` lie a power of two apart, in the same few sets of the caches.
+        // SAFETY: each task has the sums of its own groups, and they outlive the region.
+        let sums = unsafe { sums.slice(range.start * rows, range.len() * rows) };
+        sums.fill([0.0; LANES]);
+        let mut values = [[0.0f32; LANES]; TILE];
+        for (e, assigned) in by_expert.iter().enumerate() {
+            for_tiles(assigned, |tile| {
+                let tile_rows = TileRows::new(inner, tile);
+                for (g, sums) in range.clone().zip(sums.chunks_exact_mut(rows)) {
+                    group_times_tile(isa, &experts[e].down, g, &tile_rows, &mut values);
+                    for (a, values) in tile.iter().zip(&values) {
+                        add_scaled(&mut sums[*a as usize / k], choices[*a as usize].1, values);
+                    }
+                }
+            });
+        }
+        for (g, sums) in range.zip(sums.chunks_exact(rows)) {
+            let lanes = LANES.min(hidden - g * LANES);
+            for (r, sums) in sums.iter().enumerate() {
+                // SAFETY: group `g` of row `r` is written by this task only; `into` outlives the region.
+                let into = unsafe { into.slice(r * hidden + g * LANES, lanes) };
+                add_scaled(into, factor, sums);
             }
         }
     });
 }
 
-fn down(isa: Isa, pool: &Pool, experts: &[Expert], inner: &Activations, by_expert: &[Vec<u32>], out: &mut [f32]) {
-    let out = Disjoint::new(out);
-    let tasks = tasks(pool, by_expert, |e| experts[e].down.groups(), |p, e, n| groups_per_task(p, &experts[e].down, n));
-    pool.run(tasks.len(), |t| {
-        let (e, first, count) = tasks[t];
-        let (matrix, assigned) = (&experts[e].down, &by_expert[e]);
-        for g in first..matrix.groups().min(first + count) {
-            let lanes = LANES.min(matrix.rows() - g * LANES);
-            for_tiles(isa, matrix, g, inner, assigned, |i, values| {
-                // SAFETY: group `g` of assignment `a` is written by this task only; `out` outlives the region.
-                let out = unsafe { out.slice(assigned[i] as usize * matrix.rows() + g * LANES, lanes) };
-                out.copy_from_slice(&values[..lanes]);
-            });
-        }
-    });
-}
-
 per_isa! {
-    /// `gate = silu(gate) * up`, sixteen values; silu(x) = x / (1 + e^-x).
+    /// `gate = silu(gate) * up`; silu(x) = x / (1 + e^-x).
     ///
     /// # Safety
-    /// - `isa` is available; both pointers are valid for sixteen values.
-    unsafe fn silu_mul(gate: *mut f32, up: *const f32) = silu_mul_body;
+    /// - `isa` is available.
+    unsafe fn silu_mul(gate: &mut [[f32; LANES]], up: &[[f32; LANES]]) = silu_mul_body;
 }
 
 #[inline(always)]
-unsafe fn silu_mul_body<L: Lanes>(gate: *mut f32, up: *const f32) {
-    // SAFETY: sixteen values each.
-    unsafe {
-        let g = L::load(gate);
-        let one = L::splat(1.0);
-        let sigmoid = one.div(one.add(L::splat(0.0).sub(g).exp()));
-        g.mul(sigmoid).mul(L::load(up)).store(gate);
+unsafe fn silu_mul_body<L: Lanes>(gate: &mut [[f32; LANES]], up: &[[f32; LANES]]) {
+    for (gate, up) in gate.iter_mut().zip(up) {
+        // SAFETY: sixteen values each.
+        unsafe {
+            let g = L::load(gate.as_ptr());
+            let one = L::splat(1.0);
+            let sigmoid = one.div(one.add(L::splat(0.0).sub(g).exp()));
+            g.mul(sigmoid).mul(L::load(up.as_ptr())).store(gate.as_mut_ptr());
+        }
     }
 }
 
@@ -180,11 +210,8 @@ mod tests {
             x.fill(isa, &pool, |r, row| row.copy_from_slice(&wave(hidden, (first + r) as f32)));
             let mut routing = Routing::new(inner, false);
             routing.choices = choices[first * k..(first + rows) * k].to_vec();
-            super::run(isa, &pool, &experts, k, &x, &mut routing);
-            let mut out = vec![0.0; rows * hidden];
-            for (r, out) in out.chunks_exact_mut(hidden).enumerate() {
-                add_weighted(isa, &routing, k, r, 0.22, out);
-            }
+            let mut out = vec![0.5; rows * hidden];
+            super::add(isa, &pool, &experts, k, &x, &mut routing, 0.22, &mut out);
             out
         };
         let truth = run(Isa::Scalar, 1, 0, 13);

@@ -8,11 +8,15 @@ use std::str::FromStr;
 pub enum Isa {
     Scalar,
     Avx2,
+    /// With VNNI: int8 dot products of four.
     Avx512,
+    /// That, and dot products of two bfloat16 values, for attention.
+    Avx512Bf16,
 }
 
 impl Isa {
-    pub const ALL: [Self; 3] = [Self::Scalar, Self::Avx2, Self::Avx512];
+    /// From the slowest to the fastest.
+    pub const ALL: [Self; 4] = [Self::Scalar, Self::Avx2, Self::Avx512, Self::Avx512Bf16];
 
     /// Returns the fastest set that this machine has.
     pub fn detect() -> Self {
@@ -36,8 +40,10 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vnni")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => Self::Avx512.is_available() && is_x86_feature_detected!("avx512bf16"),
             #[cfg(not(target_arch = "x86_64"))]
-            Self::Avx2 | Self::Avx512 => false,
+            Self::Avx2 | Self::Avx512 | Self::Avx512Bf16 => false,
         }
     }
 
@@ -47,6 +53,7 @@ impl Isa {
             Self::Scalar => "scalar",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512-vnni",
+            Self::Avx512Bf16 => "avx512-bf16",
         }
     }
 }
@@ -62,7 +69,8 @@ impl FromStr for Isa {
 
     fn from_str(name: &str) -> Result<Self, String> {
         let isa = Self::ALL.into_iter().find(|i| i.name() == name);
-        let isa = isa.ok_or_else(|| format!("unknown instruction set {name:?}: scalar, avx2 or avx512-vnni"))?;
+        let isa =
+            isa.ok_or_else(|| format!("unknown instruction set {name:?}: scalar, avx2, avx512-vnni or avx512-bf16"))?;
         if isa.is_available() { Ok(isa) } else { Err(format!("this machine has no {isa}")) }
     }
 }
@@ -78,11 +86,18 @@ macro_rules! per_isa {
         $vis unsafe fn $name(isa: $crate::inference::kernels::Isa, $($arg: $ty),*) {
             use $crate::inference::kernels::Isa;
             #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c")]
+            #[allow(clippy::too_many_arguments)]
+            unsafe fn avx512_bf16($($arg: $ty),*) {
+                // SAFETY: the caller's obligations are passed on unchanged.
+                unsafe { $body::<$crate::inference::kernels::lanes::Avx512<true>>($($arg),*) }
+            }
+            #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
             unsafe fn avx512($($arg: $ty),*) {
                 // SAFETY: the caller's obligations are passed on unchanged.
-                unsafe { $body::<$crate::inference::kernels::lanes::Avx512>($($arg),*) }
+                unsafe { $body::<$crate::inference::kernels::lanes::Avx512<false>>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
@@ -94,6 +109,8 @@ macro_rules! per_isa {
             // SAFETY: `Isa` values other than `Scalar` are only made where `is_available` held; the rest is the caller's.
             unsafe {
                 match isa {
+                    #[cfg(target_arch = "x86_64")]
+                    Isa::Avx512Bf16 => avx512_bf16($($arg),*),
                     #[cfg(target_arch = "x86_64")]
                     Isa::Avx512 => avx512($($arg),*),
                     #[cfg(target_arch = "x86_64")]

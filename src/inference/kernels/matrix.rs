@@ -2,13 +2,18 @@
 //!
 //! Packed: sixteen rows make a group, one per lane. Along the columns, a block of 32 is stored as eight runs of
 //! 64 bytes, run `j` holding columns `4j..4j+4` of each of the sixteen rows; with four bits, four runs whose low
-//! nibbles are columns `4j..` and high nibbles columns `16 + 4j..`. After a group's quants come its scales
-//! (and mins): for each block sixteen f16 values. There is one copy of each weight, and it is this.
+//! nibbles are columns `4j..` and high nibbles columns `16 + 4j..`; six bits add two runs, in which run `h` holds the
+//! high bits of the quants in runs `4h..4h+4`, two at a time from the low end. After a group's quants come sixteen
+//! scales (and mins) for each block, f16 values or the steps of a K-block, and last a K-block's units for each eight
+//! blocks. There is one copy of each weight, and it is this.
+
+use std::sync::Arc;
 
 use half::f16;
 
 use super::blocks::{self, Format, Packing};
 use super::lanes::LANES;
+use super::region::Region;
 
 /// Rows of weights, `rows` x `cols`.
 pub struct Matrix {
@@ -27,16 +32,10 @@ pub(super) enum Data {
 
 pub(super) struct Packed {
     pub packing: Packing,
-    lines: Vec<Line>,
-    group_lines: usize, // lines from one group to the next
+    region: Arc<Region>, // shared by the matrices of one tensor
+    start: usize,        // of the first group in it
+    group_bytes: usize,  // from one group to the next, whole cache lines
 }
-
-/// A cache line, so that groups start on one.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "read as bytes, by `Packed::group`")] [u8; 64]);
-
-const _: () = assert!(size_of::<Line>() == 64);
 
 /// Where the rows of a new matrix come from: the bytes of each, in one format.
 pub struct RowSource<'a> {
@@ -47,38 +46,51 @@ pub struct RowSource<'a> {
     pub row: &'a (dyn Fn(usize) -> &'a [u8] + Sync),
 }
 
+/// Blocks of 32 in a K-block.
+pub(super) const K_BLOCKS: usize = 8;
+
 impl Packed {
     fn group_bytes(packing: Packing, blocks: usize) -> usize {
         blocks * (Self::quant_bytes(packing) + Self::scale_bytes(packing))
+            + blocks / K_BLOCKS * Self::unit_bytes(packing)
     }
 
     /// Bytes of the quants of one block of a group.
     pub const fn quant_bytes(packing: Packing) -> usize {
         match packing {
-            Packing::Signed8 | Packing::Signed8Halves | Packing::Unsigned8 => 32 * LANES,
-            Packing::Unsigned4 => 16 * LANES,
+            Packing::Signed8 | Packing::Unsigned8 => 32 * LANES,
+            Packing::SixK => 24 * LANES,
+            Packing::Unsigned4 | Packing::FourK => 16 * LANES,
         }
     }
 
-    /// Bytes of the scales and mins of one block of a group.
+    /// Bytes of the scales and mins, or of their steps, of one block of a group.
     pub const fn scale_bytes(packing: Packing) -> usize {
         match packing {
-            Packing::Signed8 => 2 * LANES,
-            Packing::Signed8Halves | Packing::Unsigned8 | Packing::Unsigned4 => 4 * LANES,
+            Packing::Signed8 | Packing::SixK | Packing::FourK => 2 * LANES,
+            Packing::Unsigned8 | Packing::Unsigned4 => 4 * LANES,
         }
+    }
+
+    /// Bytes of the units of one K-block of a group.
+    pub const fn unit_bytes(packing: Packing) -> usize {
+        match packing {
+            Packing::SixK => 2 * LANES,
+            Packing::FourK => 4 * LANES,
+            Packing::Signed8 | Packing::Unsigned8 | Packing::Unsigned4 => 0,
+        }
+    }
+
+    /// Whether a group holds `blocks` blocks: what the kernels rely on.
+    pub fn holds(&self, blocks: usize) -> bool {
+        self.group_bytes >= Self::group_bytes(self.packing, blocks)
+            && (Self::unit_bytes(self.packing) == 0 || blocks.is_multiple_of(K_BLOCKS))
     }
 
     /// The bytes of group `g`: all its quants, then all its scales.
     pub fn group(&self, g: usize) -> &[u8] {
-        let lines = &self.lines[g * self.group_lines..(g + 1) * self.group_lines];
-        // SAFETY: a `Line` is 64 plain bytes, and the slice covers exactly `lines.len()` of them.
-        unsafe { std::slice::from_raw_parts(lines.as_ptr().cast(), lines.len() * 64) }
+        &self.region[self.start + g * self.group_bytes..][..self.group_bytes]
     }
-}
-
-fn bytes_of(lines: &mut [Line]) -> &mut [u8] {
-    // SAFETY: as in `Packed::group`; the borrow is exclusive.
-    unsafe { std::slice::from_raw_parts_mut(lines.as_mut_ptr().cast(), lines.len() * 64) }
 }
 
 impl Matrix {
@@ -92,6 +104,26 @@ impl Matrix {
             _ => Data::Packed(pack(source)),
         };
         Self { rows, cols, data }
+    }
+
+    /// Builds `count` matrices of equal height from the rows of one tensor, so that they lie side by side in memory.
+    pub fn several(source: &RowSource<'_>, count: usize) -> Vec<Self> {
+        assert!(count > 0 && source.rows.is_multiple_of(count), "{} rows in {count} matrices", source.rows);
+        let (rows, cols) = (source.rows / count, source.cols);
+        if source.format.is_float() || !rows.is_multiple_of(LANES) {
+            let part = |i: usize| {
+                let row = |r: usize| (source.row)(i * rows + r);
+                Self::from_rows(&RowSource { format: source.format, rows, cols, row: &row })
+            };
+            return (0..count).map(part).collect();
+        }
+        let all = pack(source);
+        (0..count)
+            .map(|i| {
+                let start = i * rows / LANES * all.group_bytes;
+                Self { rows, cols, data: Data::Packed(Packed { region: all.region.clone(), start, ..all }) }
+            })
+            .collect()
     }
 
     /// Builds a float matrix from values in row order.
@@ -118,7 +150,7 @@ impl Matrix {
         match &self.data {
             Data::F32(v) => v.len() * 4,
             Data::F16(v) | Data::Bf16(v) => v.len() * 2,
-            Data::Packed(p) => p.lines.len() * 64,
+            Data::Packed(p) => self.groups() * p.group_bytes,
         }
     }
 
@@ -152,13 +184,11 @@ fn pack(source: &RowSource<'_>) -> Packed {
     use rayon::prelude::*;
     let packing = source.format.packing();
     let blocks = source.cols / 32;
-    let group_lines = Packed::group_bytes(packing, blocks).div_ceil(64);
-    let groups = source.rows.div_ceil(LANES);
-    let mut lines = vec![Line([0; 64]); groups * group_lines];
-    lines.par_chunks_exact_mut(group_lines).enumerate().for_each_init(
+    let group_bytes = Packed::group_bytes(packing, blocks).next_multiple_of(64);
+    let mut region = Region::new(source.rows.div_ceil(LANES) * group_bytes);
+    region.par_chunks_exact_mut(group_bytes.max(1)).enumerate().for_each_init(
         || blocks::block_buffer(source.cols),
-        |unpacked, (g, lines)| {
-            let bytes = bytes_of(lines);
+        |unpacked, (g, bytes)| {
             for lane in 0..LANES.min(source.rows - g * LANES) {
                 blocks::unpack_row(source.format, (source.row)(g * LANES + lane), unpacked);
                 for (b, block) in unpacked.iter().enumerate() {
@@ -167,57 +197,98 @@ fn pack(source: &RowSource<'_>) -> Packed {
             }
         },
     );
-    Packed { packing, lines, group_lines }
+    Packed { packing, region: Arc::new(region), start: 0, group_bytes }
 }
 
-/// The index, inside a group's bytes, of the byte that holds column `i` of block `b` in `lane`.
+/// The index, inside a group's bytes, of the byte that holds column `i` of block `b` in `lane`: its low bits, where
+/// it is cut in two.
 fn quant_at(packing: Packing, b: usize, i: usize, lane: usize) -> usize {
-    let column = if packing == Packing::Unsigned4 { i % 16 } else { i };
+    let column = if Packed::quant_bytes(packing) < 32 * LANES { i % 16 } else { i };
     b * Packed::quant_bytes(packing) + column / 4 * 64 + lane * 4 + column % 4
 }
 
-/// The index of the `which`-th f16 of block `b` in `lane`.
+/// Where the two high bits of a six-bit quant are: the byte, and how far from its low end.
+fn high_bits_at(b: usize, i: usize, lane: usize) -> (usize, usize) {
+    let run = i / 4;
+    (b * Packed::quant_bytes(Packing::SixK) + (4 + run / 4) * 64 + lane * 4 + i % 4, run % 4 * 2)
+}
+
+/// The index of the `which`-th f16 of block `b` in `lane`, or of the first step.
 fn scale_at(packing: Packing, blocks: usize, b: usize, which: usize, lane: usize) -> usize {
-    blocks * Packed::quant_bytes(packing) + b * Packed::scale_bytes(packing) + (which * LANES + lane) * 2
+    let wide = if Packed::unit_bytes(packing) == 0 { 2 } else { 1 };
+    blocks * Packed::quant_bytes(packing) + b * Packed::scale_bytes(packing) + (which * LANES + lane) * wide
+}
+
+/// The index of the `which`-th unit of the K-block that block `b` belongs to.
+fn unit_at(packing: Packing, blocks: usize, b: usize, which: usize, lane: usize) -> usize {
+    blocks * (Packed::quant_bytes(packing) + Packed::scale_bytes(packing))
+        + b / K_BLOCKS * Packed::unit_bytes(packing)
+        + (which * LANES + lane) * 2
 }
 
 fn put_block(packing: Packing, bytes: &mut [u8], blocks: usize, b: usize, lane: usize, block: &blocks::Block32) {
-    for (i, &q) in block.q.iter().enumerate() {
-        let at = quant_at(packing, b, i, lane);
-        if packing == Packing::Unsigned4 {
-            bytes[at] |= if i < 16 { q } else { q << 4 };
-        } else {
-            bytes[at] = q;
+    // Four columns at a time: they stand side by side in every layout.
+    let four =
+        |j: usize| u32::from_le_bytes([block.q[4 * j], block.q[4 * j + 1], block.q[4 * j + 2], block.q[4 * j + 3]]);
+    let mut put_four = |run: usize, value: u32| {
+        let at = b * Packed::quant_bytes(packing) + run * 64 + lane * 4;
+        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+    };
+    match packing {
+        Packing::Signed8 | Packing::Unsigned8 => (0..8).for_each(|j| put_four(j, four(j))),
+        Packing::Unsigned4 | Packing::FourK => (0..4).for_each(|j| put_four(j, four(j) | four(j + 4) << 4)),
+        Packing::SixK => {
+            const LOW: u32 = 0x0F0F_0F0F;
+            const HIGH: u32 = 0x0303_0303;
+            (0..4).for_each(|j| put_four(j, (four(j) & LOW) | (four(j + 4) & LOW) << 4));
+            for h in 0..2 {
+                put_four(4 + h, (0..4).fold(0, |high, s| high | ((four(4 * h + s) >> 4) & HIGH) << (2 * s)));
+            }
         }
     }
-    let scales: [f32; 2] = match packing {
-        Packing::Signed8 | Packing::Signed8Halves => block.scale,
-        Packing::Unsigned8 | Packing::Unsigned4 => [block.scale[0], block.min[0]],
-    };
-    for (which, scale) in scales.iter().take(Packed::scale_bytes(packing) / (2 * LANES)).enumerate() {
-        let at = scale_at(packing, blocks, b, which, lane);
-        bytes[at..at + 2].copy_from_slice(&f16::from_f32(*scale).to_le_bytes());
+    let mut put = |at: usize, half: u16| bytes[at..at + 2].copy_from_slice(&half.to_le_bytes());
+    match packing {
+        Packing::Signed8 => put(scale_at(packing, blocks, b, 0, lane), f16::from_f32(block.scale[0]).to_bits()),
+        Packing::Unsigned8 | Packing::Unsigned4 => {
+            put(scale_at(packing, blocks, b, 0, lane), f16::from_f32(block.scale[0]).to_bits());
+            put(scale_at(packing, blocks, b, 1, lane), f16::from_f32(block.min[0]).to_bits());
+        }
+        Packing::SixK | Packing::FourK => {
+            for which in 0..Packed::unit_bytes(packing) / (2 * LANES) {
+                put(unit_at(packing, blocks, b, which, lane), block.parts.units[which]);
+            }
+            for (which, step) in block.parts.steps.iter().enumerate() {
+                bytes[scale_at(packing, blocks, b, which, lane)] = *step;
+            }
+        }
     }
 }
 
 fn read_packed(p: &Packed, row: usize, out: &mut [f32]) {
     let (bytes, lane, blocks) = (p.group(row / LANES), row % LANES, out.len() / 32);
-    let scale = |b, which| {
-        let at = scale_at(p.packing, blocks, b, which, lane);
-        f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
-    };
+    let half = |at: usize| f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32();
+    let offset = f32::from(p.packing.offset());
     for (b, out) in out.chunks_exact_mut(32).enumerate() {
+        let at = |which| scale_at(p.packing, blocks, b, which, lane);
+        let unit = |which| half(unit_at(p.packing, blocks, b, which, lane));
+        let (scales, min) = match p.packing {
+            Packing::Signed8 => ([half(at(0)); 2], 0.0),
+            Packing::Unsigned8 | Packing::Unsigned4 => ([half(at(0)); 2], half(at(1))),
+            Packing::SixK => ([0, 1].map(|h| unit(0) * f32::from(bytes[at(h)] as i8)), 0.0),
+            Packing::FourK => ([unit(0) * f32::from(bytes[at(0)]); 2], -(unit(1) * f32::from(bytes[at(1)]))),
+        };
         for (i, out) in out.iter_mut().enumerate() {
-            let q = bytes[quant_at(p.packing, b, i, lane)];
-            *out = match p.packing {
-                Packing::Signed8 => scale(b, 0) * (f32::from(q) - 128.0),
-                Packing::Signed8Halves => scale(b, i / 16) * (f32::from(q) - 128.0),
-                Packing::Unsigned8 => scale(b, 0) * f32::from(q) + scale(b, 1),
-                Packing::Unsigned4 => {
-                    let q = if i < 16 { q & 0x0F } else { q >> 4 };
-                    scale(b, 0) * f32::from(q) + scale(b, 1)
+            let stored = bytes[quant_at(p.packing, b, i, lane)];
+            let nibble = if i < 16 { stored & 0x0F } else { stored >> 4 };
+            let q = match p.packing {
+                Packing::Signed8 | Packing::Unsigned8 => stored,
+                Packing::Unsigned4 | Packing::FourK => nibble,
+                Packing::SixK => {
+                    let (at, shift) = high_bits_at(b, i, lane);
+                    nibble | (bytes[at] >> shift & 3) << 4
                 }
             };
+            *out = scales[i / 16] * (f32::from(q) - offset) + min;
         }
     }
 }

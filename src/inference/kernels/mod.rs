@@ -11,11 +11,14 @@ pub mod activations;
 pub mod attention;
 pub mod blocks;
 pub mod experts;
+mod floats;
 pub mod isa;
 mod lanes;
 pub mod matmul;
 pub mod matrix;
+mod packed;
 pub mod pool;
+mod region;
 pub mod rows;
 
 pub use activations::Activations;

@@ -24,10 +24,15 @@ pub struct Pool {
 
 type Task = dyn Fn(usize) + Sync;
 
+/// Alone on its cache line (two, for machines that fetch them in pairs): what one thread spins on, others must not
+/// write beside.
+#[repr(align(128))]
+struct Padded<T>(T);
+
 struct Shared {
-    epoch: AtomicUsize,   // grows by one for each region
-    running: AtomicUsize, // workers that have not finished the current region
-    next: AtomicUsize,    // the next task to take
+    epoch: Padded<AtomicUsize>,   // grows by one for each region
+    running: Padded<AtomicUsize>, // workers that have not finished the current region
+    next: Padded<AtomicUsize>,    // the next task to take
     task: UnsafeCell<Option<(*const Task, usize)>>,
     asleep: Vec<AtomicBool>,
     panicked: AtomicBool,
@@ -46,9 +51,9 @@ impl Pool {
     pub fn new(threads: usize) -> Self {
         let threads = threads.clamp(1, THREADS_MAX);
         let shared = Arc::new(Shared {
-            epoch: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            next: AtomicUsize::new(0),
+            epoch: Padded(AtomicUsize::new(0)),
+            running: Padded(AtomicUsize::new(0)),
+            next: Padded(AtomicUsize::new(0)),
             task: UnsafeCell::new(None),
             asleep: (1..threads).map(|_| AtomicBool::new(false)).collect(),
             panicked: AtomicBool::new(false),
@@ -84,9 +89,9 @@ impl Pool {
         let task: *const Task = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync + '_), *const Task>(task) };
         // SAFETY: `running == 0`, so no worker reads `task` now.
         unsafe { *shared.task.get() = Some((task, count)) };
-        shared.next.store(0, Ordering::Relaxed);
-        shared.running.store(self.workers.len(), Ordering::Relaxed);
-        shared.epoch.fetch_add(1, Ordering::SeqCst);
+        shared.next.0.store(0, Ordering::Relaxed);
+        shared.running.0.store(self.workers.len(), Ordering::Relaxed);
+        shared.epoch.0.fetch_add(1, Ordering::SeqCst);
         for (asleep, thread) in shared.asleep.iter().zip(&self.sleepers) {
             if asleep.load(Ordering::SeqCst) {
                 thread.unpark();
@@ -95,7 +100,7 @@ impl Pool {
         // SAFETY: `task` points to the closure above, which outlives this call.
         let own = catch_unwind(AssertUnwindSafe(|| take_tasks(shared, unsafe { &*task }, count)));
         let mut spins = 0usize;
-        while shared.running.load(Ordering::Acquire) != 0 {
+        while shared.running.0.load(Ordering::Acquire) != 0 {
             spins += 1;
             if spins.is_multiple_of(4096) {
                 std::thread::yield_now(); // more threads than cores: let the others finish
@@ -113,7 +118,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
-        self.shared.epoch.fetch_add(1, Ordering::SeqCst);
+        self.shared.epoch.0.fetch_add(1, Ordering::SeqCst);
         for worker in self.workers.drain(..) {
             worker.thread().unpark();
             let _ = worker.join();
@@ -123,7 +128,7 @@ impl Drop for Pool {
 
 fn take_tasks(shared: &Shared, task: &Task, count: usize) {
     loop {
-        let i = shared.next.fetch_add(1, Ordering::Relaxed);
+        let i = shared.next.0.fetch_add(1, Ordering::Relaxed);
         if i >= count {
             return;
         }
@@ -135,7 +140,7 @@ fn worker(shared: &Shared, index: usize) {
     let mut seen = 0;
     loop {
         let mut spins = 0;
-        while shared.epoch.load(Ordering::Acquire) == seen {
+        while shared.epoch.0.load(Ordering::Acquire) == seen {
             spins += 1;
             if spins < SPINS {
                 std::hint::spin_loop();
@@ -143,7 +148,7 @@ fn worker(shared: &Shared, index: usize) {
             }
             shared.asleep[index].store(true, Ordering::SeqCst);
             // Checked again after the flag is up: a region that starts in between sees it and unparks.
-            if shared.epoch.load(Ordering::SeqCst) == seen {
+            if shared.epoch.0.load(Ordering::SeqCst) == seen {
                 std::thread::park();
             }
             shared.asleep[index].store(false, Ordering::SeqCst);
@@ -161,7 +166,7 @@ fn worker(shared: &Shared, index: usize) {
                 shared.panicked.store(true, Ordering::Relaxed);
             }
         }
-        shared.running.fetch_sub(1, Ordering::Release);
+        shared.running.0.fetch_sub(1, Ordering::Release);
     }
 }
 
@@ -179,6 +184,12 @@ impl<T> Disjoint<T> {
         Self { start: slice.as_mut_ptr(), len: slice.len() }
     }
 
+    /// Returns where `len` elements from `start` on begin; out of range is a panic.
+    pub fn start(&self, start: usize, len: usize) -> *mut T {
+        assert!(start <= self.len && len <= self.len - start, "piece {start}+{len} of {}", self.len);
+        self.start.wrapping_add(start)
+    }
+
     /// Returns `len` elements from `start` on; out of range is a panic.
     ///
     /// # Safety
@@ -186,9 +197,8 @@ impl<T> Disjoint<T> {
     /// - The slice given to `new` outlives the piece.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
-        assert!(start <= self.len && len <= self.len - start, "piece {start}+{len} of {}", self.len);
-        // SAFETY: in range by the assertion; exclusive by the caller's obligation.
-        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
+        // SAFETY: in range, as `start` asserts; exclusive by the caller's obligation.
+        unsafe { std::slice::from_raw_parts_mut(self.start(start, len), len) }
     }
 }
 

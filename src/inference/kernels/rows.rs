@@ -66,33 +66,6 @@ unsafe fn rms_norm_body<L: Lanes>(x: *const f32, weight: *const f32, eps: f32, o
     }
 }
 
-/// `x += factor * y`.
-pub fn add_scaled(isa: Isa, x: &mut [f32], factor: f32, y: &[f32]) {
-    assert_eq!(x.len(), y.len());
-    // SAFETY: both slices have `x.len()` values; `isa` is available.
-    unsafe { add_scaled_isa(isa, x.as_mut_ptr(), factor, y.as_ptr(), x.len()) }
-}
-
-per_isa! {
-    /// # Safety
-    /// - `isa` is available; the pointers are valid for `len` values.
-    unsafe fn add_scaled_isa(x: *mut f32, factor: f32, y: *const f32, len: usize) = add_scaled_body;
-}
-
-#[inline(always)]
-unsafe fn add_scaled_body<L: Lanes>(x: *mut f32, factor: f32, y: *const f32, len: usize) {
-    let whole = len / LANES * LANES;
-    // SAFETY: all offsets are below `len`.
-    unsafe {
-        for i in (0..whole).step_by(LANES) {
-            L::load(y.add(i)).mul_add(L::splat(factor), L::load(x.add(i))).store(x.add(i));
-        }
-        for i in whole..len {
-            *x.add(i) = (*y.add(i)).mul_add(factor, *x.add(i));
-        }
-    }
-}
-
 /// Cosines and sines of the rotary angles, computed once per position that is used.
 pub struct Rope {
     frequencies: Vec<f64>, // (head_dim / 2)
@@ -124,19 +97,30 @@ pub fn rotate_heads(row: &mut [f32], head_dim: usize, angles: &[(f32, f32)]) {
     }
 }
 
-/// Picks the `count` largest values, ties to the lowest index; returns (index, softmax over the picked), largest first.
-pub fn top_softmax(logits: &[f32], count: usize, out: &mut Vec<(usize, f32)>) {
-    out.clear();
-    out.extend(logits.iter().copied().enumerate());
-    out.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-    out.truncate(count);
-    let largest = out.first().map_or(0.0, |t| t.1);
-    let mut sum = 0.0;
-    for (_, v) in out.iter_mut() {
-        *v = (*v - largest).exp();
-        sum += *v;
-    }
-    out.iter_mut().for_each(|(_, v)| *v /= sum);
+/// Picks the `count` largest of each row of `cols` logits, ties to the lowest index; writes (index, softmax over the
+/// picked), largest first. `out`: (rows, count).
+pub fn top_softmax(pool: &Pool, logits: &[f32], cols: usize, count: usize, out: &mut [(usize, f32)]) {
+    let rows = logits.len() / cols;
+    assert_eq!(out.len(), rows * count, "room for {count} of each of {rows} rows");
+    let out = Disjoint::new(out);
+    // Sorting a row takes about as long as reading thirty-two times as many values.
+    in_chunks(pool, rows, 32 * cols, |range| {
+        let mut all = Vec::with_capacity(cols);
+        for r in range {
+            all.clear();
+            all.extend(logits[r * cols..(r + 1) * cols].iter().copied().enumerate());
+            all.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            let largest = all.first().map_or(0.0, |t| t.1);
+            // SAFETY: each row belongs to one chunk; `out` outlives the region.
+            let out = unsafe { out.slice(r * count, count) };
+            let mut sum = 0.0;
+            for (out, (i, v)) in out.iter_mut().zip(&all) {
+                *out = (*i, (*v - largest).exp());
+                sum += out.1;
+            }
+            out.iter_mut().for_each(|(_, v)| *v /= sum);
+        }
+    });
 }
 
 #[cfg(test)]
@@ -151,7 +135,6 @@ mod tests {
             let run = |isa| {
                 let mut out = vec![0.0; len];
                 rms_norm(isa, &x, &w, 1e-6, &mut out);
-                add_scaled(isa, &mut out, 0.22, &w);
                 out
             };
             let truth = run(Isa::Scalar);
@@ -177,8 +160,8 @@ mod tests {
 
     #[test]
     fn the_router_prefers_the_lower_expert_on_a_tie() {
-        let mut out = Vec::new();
-        top_softmax(&[1.0, 3.0, 3.0, 0.0], 2, &mut out);
+        let mut out = [(0, 0.0); 2];
+        top_softmax(&Pool::new(1), &[1.0, 3.0, 3.0, 0.0], 4, 2, &mut out);
         assert_eq!(out, [(1, 0.5), (2, 0.5)]);
     }
 }

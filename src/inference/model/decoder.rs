@@ -6,7 +6,7 @@ use super::{CausalLm, ForwardBatch, ForwardError, Logits, check_tokens};
 use crate::ids::BlockId;
 use crate::inference::kernels::attention::{self, KvCache, KvKind, KvShape};
 use crate::inference::kernels::experts::{self, Routing};
-use crate::inference::kernels::matmul::{Product, matmul};
+use crate::inference::kernels::matmul::{Product, Then, matmul};
 use crate::inference::kernels::rows::{self, Rope};
 use crate::inference::kernels::{Activations, Isa, Matrix, Pool};
 
@@ -23,15 +23,13 @@ pub struct CpuDecoder {
 
 /// What one forward pass writes and the next one writes again.
 struct Buffers {
-    hidden: Vec<f32>,    // (rows, hidden): the residual stream
-    normed: Activations, // (rows, hidden)
-    q: Vec<f32>,         // (rows, heads * head_dim)
-    k: Vec<f32>,         // (rows, kv_heads * head_dim)
-    v: Vec<f32>,         // (rows, kv_heads * head_dim)
-    attended: Vec<f32>,  // (rows, heads * head_dim)
-    mixed: Activations,  // the same, quantized where `o` is packed
-    projected: Vec<f32>, // (rows, hidden)
-    routed: Vec<f32>,    // (rows, experts): the router's logits
+    hidden: Vec<f32>,      // (rows, hidden): the residual stream
+    normed: Activations,   // (rows, hidden)
+    q: Vec<f32>,           // (rows, heads * head_dim)
+    k: Vec<f32>,           // (rows, kv_heads * head_dim)
+    v: Vec<f32>,           // (rows, kv_heads * head_dim)
+    attended: Activations, // (rows, heads * head_dim), quantized where `o` is packed
+    routed: Vec<f32>,      // (rows, experts): the router's logits
     routing: Routing,
     last: Activations, // (wanted rows, hidden)
 }
@@ -52,9 +50,7 @@ impl CpuDecoder {
             q: Vec::new(),
             k: Vec::new(),
             v: Vec::new(),
-            attended: Vec::new(),
-            mixed: Activations::new(config.heads * config.head_dim, packed(&|l| l.o.is_packed())),
-            projected: Vec::new(),
+            attended: Activations::new(config.heads * config.head_dim, packed(&|l| l.o.is_packed())),
             routed: Vec::new(),
             routing: Routing::new(config.inner, packed(&|l| l.experts.iter().any(|e| e.down.is_packed()))),
             last: Activations::new(config.hidden, weights.output().is_packed()),
@@ -120,40 +116,39 @@ impl CausalLm for CpuDecoder {
                 pool,
                 &b.normed,
                 &mut [
-                    Product { matrix: &layer.q, out: &mut b.q },
-                    Product { matrix: &layer.k, out: &mut b.k },
-                    Product { matrix: &layer.v, out: &mut b.v },
+                    Product { matrix: &layer.q, out: &mut b.q, then: Then::Write },
+                    Product { matrix: &layer.k, out: &mut b.k, then: Then::Write },
+                    Product { matrix: &layer.v, out: &mut b.v, then: Then::Write },
                 ],
             );
-            for (values, heads) in [(&mut b.q, c.heads), (&mut b.k, c.kv_heads)] {
-                rows::for_each(pool, values, heads * c.head_dim, |r, row| {
-                    rows::rotate_heads(row, c.head_dim, &angles[r * c.head_dim / 2..(r + 1) * c.head_dim / 2]);
-                });
-            }
-            attention::write(isa, pool, cache, l, batch.spans, &b.k, &b.v);
-            attention::attend(isa, pool, cache, l, batch.spans, c.heads, c.attention_multiplier, &b.q, &mut b.attended);
-            b.mixed.fill(isa, pool, |r, out| out.copy_from_slice(row(&b.attended, r, out.len())));
-            matmul(isa, pool, &b.mixed, &mut [Product { matrix: &layer.o, out: &mut b.projected }]);
-            rows::for_each(pool, &mut b.hidden, c.hidden, |r, hidden| {
-                rows::add_scaled(isa, hidden, c.residual_multiplier, row(&b.projected, r, c.hidden));
+            attention::write(isa, pool, cache, l, batch.spans, &mut b.q, &mut b.k, &b.v, |r, q, k| {
+                let angles = &angles[r * c.head_dim / 2..(r + 1) * c.head_dim / 2];
+                rows::rotate_heads(q, c.head_dim, angles);
+                rows::rotate_heads(k, c.head_dim, angles);
             });
+            attention::attend(isa, pool, cache, l, batch.spans, c.heads, c.attention_multiplier, &b.q, &mut b.attended);
+            let residual = Then::Add(c.residual_multiplier);
+            matmul(isa, pool, &b.attended, &mut [Product { matrix: &layer.o, out: &mut b.hidden, then: residual }]);
 
             // Experts: h += residual * sum of weight * expert(norm h).
             b.normed.fill(isa, pool, |r, out| {
                 rows::rms_norm(isa, row(&b.hidden, r, c.hidden), &layer.feed_forward_norm, c.norm_eps, out)
             });
             route(isa, pool, c, layer.router.as_ref(), &b.normed, &mut b.routed, &mut b.routing);
-            experts::run(isa, pool, &layer.experts, c.experts_per_token, &b.normed, &mut b.routing);
-            rows::for_each(pool, &mut b.hidden, c.hidden, |r, hidden| {
-                experts::add_weighted(isa, &b.routing, c.experts_per_token, r, c.residual_multiplier, hidden);
-            });
+            let (k, factor) = (c.experts_per_token, c.residual_multiplier);
+            experts::add(isa, pool, &layer.experts, k, &b.normed, &mut b.routing, factor, &mut b.hidden);
         }
         let wanted = batch.logits_rows;
         b.last.fill(isa, pool, |i, out| {
             rows::rms_norm(isa, row(&b.hidden, wanted[i], c.hidden), &weights.norm, c.norm_eps, out)
         });
         let mut logits = Logits { width: c.vocabulary, values: vec![0.0; wanted.len() * c.vocabulary] };
-        matmul(isa, pool, &b.last, &mut [Product { matrix: weights.output(), out: &mut logits.values }]);
+        matmul(
+            isa,
+            pool,
+            &b.last,
+            &mut [Product { matrix: weights.output(), out: &mut logits.values, then: Then::Write }],
+        );
         if c.logits_divisor != 1.0 {
             rows::for_each(pool, &mut logits.values, c.vocabulary, |_, row| {
                 row.iter_mut().for_each(|x| *x /= c.logits_divisor);
@@ -175,9 +170,7 @@ impl Buffers {
         self.q.resize(rows * c.heads * c.head_dim, 0.0);
         self.k.resize(rows * c.kv_heads * c.head_dim, 0.0);
         self.v.resize(rows * c.kv_heads * c.head_dim, 0.0);
-        self.attended.resize(rows * c.heads * c.head_dim, 0.0);
-        self.mixed.resize(rows);
-        self.projected.resize(rows * c.hidden, 0.0);
+        self.attended.resize(rows);
         self.last.resize(wanted);
     }
 }
@@ -213,10 +206,7 @@ fn route(
         return;
     };
     logits.resize(x.rows() * c.experts, 0.0);
-    matmul(isa, pool, x, &mut [Product { matrix: router, out: logits }]);
-    let mut picked = Vec::new();
-    for row in logits.chunks_exact(c.experts) {
-        rows::top_softmax(row, c.experts_per_token, &mut picked);
-        routing.choices.extend_from_slice(&picked);
-    }
+    matmul(isa, pool, x, &mut [Product { matrix: router, out: logits, then: Then::Write }]);
+    routing.choices.resize(x.rows() * c.experts_per_token, (0, 0.0));
+    rows::top_softmax(pool, logits, c.experts, c.experts_per_token, &mut routing.choices);
 }

@@ -49,6 +49,7 @@ impl Weights {
         let mut layers = Vec::with_capacity(config.layers);
         for l in 0..config.layers {
             layers.push(loader.layer(l)?);
+            loader.release(l);
             progress(l + 1, config.layers);
         }
         Ok(Self { embedding, layers, norm: loader.vector(Role::Norm, 0)?, head })
@@ -90,6 +91,19 @@ pub(super) enum Role {
 }
 
 impl Role {
+    const OF_LAYERS: [Self; 10] = [
+        Self::AttentionNorm,
+        Self::Q,
+        Self::K,
+        Self::V,
+        Self::O,
+        Self::FeedForwardNorm,
+        Self::Router,
+        Self::Gate,
+        Self::Up,
+        Self::Down,
+    ];
+
     pub(super) fn gguf_name(self, layer: usize, moe: bool) -> String {
         let part = match self {
             Self::Embedding => return "token_embd.weight".into(),
@@ -205,13 +219,16 @@ impl<'a> Loader<'a> {
         let up = self.expect(Role::Up, l, &[n, input_rows, hidden])?;
         let down = self.expect(Role::Down, l, &[n, hidden, inner])?;
         let up_from = if fused { inner } else { 0 };
-        Ok((0..n)
-            .map(|e| Expert {
-                gate: self.rows(gate, e * input_rows, inner),
-                up: self.rows(up, e * input_rows + up_from, inner),
-                down: self.rows(down, e * hidden, hidden),
+        let [gate, up, down] = if fused {
+            [(gate, 0, inner), (up, up_from, inner), (down, 0, hidden)].map(|(info, from, rows)| {
+                let each = info.rows() / n;
+                (0..n).map(|e| self.rows(info, e * each + from, rows)).collect::<Vec<_>>()
             })
-            .collect())
+        } else {
+            [gate, up, down].map(|info| self.source_rows(info, info.rows(), |i| i, |s| Matrix::several(s, n)))
+        };
+        let experts = gate.into_iter().zip(up).zip(down);
+        Ok(experts.map(|((gate, up), down)| Expert { gate, up, down }).collect())
     }
 
     fn matrix(&self, role: Role, layer: usize, shape: (usize, usize), order: Order) -> Result<Matrix, ModelError> {
@@ -231,10 +248,30 @@ impl<'a> Loader<'a> {
 
     /// A matrix whose row `i` is row `place(i)` of the tensor.
     fn rows_by(&self, info: &TensorInfo, count: usize, place: impl Fn(usize) -> usize + Sync) -> Matrix {
+        self.source_rows(info, count, place, Matrix::from_rows)
+    }
+
+    /// Lets `build` read rows `place(0)..place(count - 1)` of a tensor.
+    fn source_rows<T>(
+        &self,
+        info: &TensorInfo,
+        count: usize,
+        place: impl Fn(usize) -> usize + Sync,
+        build: impl Fn(&RowSource<'_>) -> T,
+    ) -> T {
         let bytes = self.source.bytes(info);
         let row_bytes = bytes.len() / info.rows();
         let row = |i: usize| &bytes[place(i) * row_bytes..(place(i) + 1) * row_bytes];
-        Matrix::from_rows(&RowSource { format: info.format, rows: count, cols: info.cols(), row: &row })
+        build(&RowSource { format: info.format, rows: count, cols: info.cols(), row: &row })
+    }
+
+    /// Gives back what a layer's tensors hold of the file: the packed form is all that is read from now on.
+    fn release(&self, layer: usize) {
+        for role in Role::OF_LAYERS {
+            if let Some(info) = self.find(role, layer) {
+                self.source.release(info);
+            }
+        }
     }
 
     fn vector(&self, role: Role, layer: usize) -> Result<Vec<f32>, ModelError> {

@@ -42,10 +42,19 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u16) {
+    unsafe fn store_bf16(self, p: *mut u16) {
         unsafe {
-            _mm_storeu_si128(p.cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.0));
-            _mm_storeu_si128(p.add(8).cast(), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(self.1));
+            // Rounded by adding half a unit, less one where the kept part is even.
+            let round = |x: __m256| {
+                let bits = _mm256_castps_si256(x);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let up = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7FFF)));
+                let exponent = _mm256_and_si256(bits, _mm256_set1_epi32(0x7F80_0000));
+                let tiny = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
+                _mm256_andnot_si256(tiny, _mm256_srli_epi32::<16>(up))
+            };
+            let both = _mm256_packus_epi32(round(self.0), round(self.1));
+            _mm256_storeu_si256(p.cast(), _mm256_permute4x64_epi64::<0b1101_1000>(both));
         }
     }
     #[inline(always)]
@@ -97,6 +106,86 @@ impl Lanes for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        unsafe {
+            let sign = _mm256_set1_ps(-0.0);
+            Self(_mm256_andnot_ps(sign, self.0), _mm256_andnot_ps(sign, self.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn round_to_ints(self) -> Self::Ints {
+        unsafe { (_mm256_cvtps_epi32(self.0), _mm256_cvtps_epi32(self.1)) }
+    }
+    #[inline(always)]
+    unsafe fn ints_sum(x: Self::Ints) -> i32 {
+        let mut all = [0i32; 8];
+        unsafe { _mm256_storeu_si256(all.as_mut_ptr().cast(), _mm256_add_epi32(x.0, x.1)) };
+        all.iter().sum()
+    }
+    #[inline(always)]
+    unsafe fn ints_store_i8(x: Self::Ints, p: *mut i8) {
+        unsafe {
+            let words = _mm256_permute4x64_epi64::<0b1101_1000>(_mm256_packs_epi32(x.0, x.1));
+            let bytes = _mm_packs_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(p.cast(), bytes);
+        }
+    }
+    #[inline(always)]
+    unsafe fn ints_load_u8(p: *const u8) -> Self::Ints {
+        unsafe {
+            (_mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast())), _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8).cast())))
+        }
+    }
+    #[inline(always)]
+    unsafe fn ints_load_i8(p: *const i8) -> Self::Ints {
+        unsafe {
+            (_mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())), _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8).cast())))
+        }
+    }
+    #[inline(always)]
+    unsafe fn six_bits<const LEFT: i32>(low: Self::Bytes, high: Self::Bytes) -> Self::Bytes {
+        unsafe {
+            let one = |low, high| {
+                let high = match LEFT {
+                    4 => _mm256_slli_epi16::<4>(high),
+                    2 => _mm256_slli_epi16::<2>(high),
+                    0 => high,
+                    _ => _mm256_srli_epi16::<2>(high),
+                };
+                let low = _mm256_and_si256(low, _mm256_set1_epi8(0x0F));
+                _mm256_or_si256(low, _mm256_and_si256(high, _mm256_set1_epi8(0x30)))
+            };
+            (one(low.0, high.0), one(low.1, high.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8_as_bf16(p: *const i8) -> Self::Bytes {
+        unsafe {
+            let sixteen = |p: *const i8| {
+                let wide = |p: *const i8| {
+                    let ints = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
+                    _mm256_srli_epi32::<16>(_mm256_castps_si256(_mm256_cvtepi32_ps(ints)))
+                };
+                _mm256_permute4x64_epi64::<0b1101_1000>(_mm256_packus_epi32(wide(p), wide(p.add(8))))
+            };
+            (sixteen(p), sixteen(p.add(16)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_bf16(self, pairs: Self::Bytes, q: u32) -> Self {
+        unsafe {
+            let q = _mm256_set1_epi32(q as i32);
+            let high = |x| _mm256_castsi256_ps(_mm256_and_si256(x, _mm256_set1_epi32(0xFFFF_0000_u32 as i32)));
+            let low = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(x));
+            let add = |acc, pairs| _mm256_fmadd_ps(low(pairs), low(q), _mm256_fmadd_ps(high(pairs), high(q), acc));
+            Self(add(self.0, pairs.0), add(self.1, pairs.1))
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(self) -> f32 {
+        unsafe { super::avx512::sum_of_eight(_mm256_add_ps(self.0, self.1)) }
+    }
+    #[inline(always)]
     unsafe fn ints_splat(x: i32) -> Self::Ints {
         unsafe { (_mm256_set1_epi32(x), _mm256_set1_epi32(x)) }
     }
@@ -107,6 +196,17 @@ impl Lanes for Avx2 {
     #[inline(always)]
     unsafe fn load_bytes(p: *const u8) -> Self::Bytes {
         unsafe { (_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())) }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(x: Self::Bytes, p: *mut u8) {
+        unsafe {
+            _mm256_storeu_si256(p.cast(), x.0);
+            _mm256_storeu_si256(p.add(32).cast(), x.1);
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
     unsafe fn low_nibbles(x: Self::Bytes) -> Self::Bytes {

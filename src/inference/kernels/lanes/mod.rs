@@ -32,8 +32,8 @@ pub trait Lanes: Copy {
     unsafe fn load_f16(p: *const u16) -> Self;
     /// Widens sixteen bfloat16 values, exactly.
     unsafe fn load_bf16(p: *const u16) -> Self;
-    /// Rounds to half precision, ties to even.
-    unsafe fn store_f16(self, p: *mut u16);
+    /// Rounds to bfloat16, ties to even; what is too small for a normal number becomes zero.
+    unsafe fn store_bf16(self, p: *mut u16);
 
     unsafe fn add(self, b: Self) -> Self;
     unsafe fn sub(self, b: Self) -> Self;
@@ -49,13 +49,36 @@ pub trait Lanes: Copy {
     /// Adds `bits << 23` of `by` to the exponents of `self`: the last step of `exp`.
     unsafe fn scale_exponent(self, by: Self) -> Self;
 
+    /// The magnitude of each lane.
+    unsafe fn abs(self) -> Self;
+    /// Rounds to the nearest integers, ties to even; arguments are within 32 bits.
+    unsafe fn round_to_ints(self) -> Self::Ints;
+
     unsafe fn ints_splat(x: i32) -> Self::Ints;
     unsafe fn ints_to_f32(x: Self::Ints) -> Self;
+    /// The exact sum of the lanes.
+    unsafe fn ints_sum(x: Self::Ints) -> i32;
+    /// Stores the low byte of each lane; values are within a signed byte.
+    unsafe fn ints_store_i8(x: Self::Ints, p: *mut i8);
+    /// Widens sixteen unsigned or signed bytes.
+    unsafe fn ints_load_u8(p: *const u8) -> Self::Ints;
+    unsafe fn ints_load_i8(p: *const i8) -> Self::Ints;
     unsafe fn load_bytes(p: *const u8) -> Self::Bytes;
+    unsafe fn store_bytes(x: Self::Bytes, p: *mut u8);
+    /// Asks for the cache line at `p`, which need not be valid; without effect on results.
+    unsafe fn prefetch(p: *const u8);
     /// The low four bits of each byte.
     unsafe fn low_nibbles(x: Self::Bytes) -> Self::Bytes;
     /// The high four bits of each byte.
     unsafe fn high_nibbles(x: Self::Bytes) -> Self::Bytes;
+    /// `(low & 0x0F) | (high << LEFT & 0x30)` of each byte, or with `high >> -LEFT`: a quant of six bits.
+    unsafe fn six_bits<const LEFT: i32>(low: Self::Bytes, high: Self::Bytes) -> Self::Bytes;
+    /// Widens 32 signed bytes to bfloat16, exactly.
+    unsafe fn load_i8_as_bf16(p: *const i8) -> Self::Bytes;
+    /// Adds to lane `i` the products of the bfloat16 pair `i` of `pairs` with the pair in `q`, the high half first,
+    /// each rounded once. That is what the hardware's instruction does (measured: 1.6 million sums on Zen 4, all
+    /// equal), so that sets without it give the same bits for normal numbers.
+    unsafe fn dot_bf16(self, pairs: Self::Bytes, q: u32) -> Self;
     /// Adds to lane `i` the dot product of the unsigned bytes `4i..4i+4` of `w` with the four signed bytes of `a`,
     /// exactly, in 32 bits.
     unsafe fn dot(acc: Self::Ints, w: Self::Bytes, a: i32) -> Self::Ints;

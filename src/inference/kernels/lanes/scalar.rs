@@ -40,8 +40,8 @@ impl Lanes for Scalar {
         Self(bits.map(|b| bf16::from_bits(b).to_f32()))
     }
     #[inline(always)]
-    unsafe fn store_f16(self, p: *mut u16) {
-        let bits = self.0.map(|x| f16::from_f32(x).to_bits());
+    unsafe fn store_bf16(self, p: *mut u16) {
+        let bits = self.0.map(|x| if x.is_subnormal() { 0 } else { bf16::from_f32(x).to_bits() });
         unsafe { p.cast::<[u16; LANES]>().write_unaligned(bits) }
     }
     #[inline(always)]
@@ -81,6 +81,50 @@ impl Lanes for Scalar {
         Self(std::array::from_fn(|i| f32::from_bits(self.0[i].to_bits().wrapping_add(by.0[i].to_bits() << 23))))
     }
     #[inline(always)]
+    unsafe fn abs(self) -> Self {
+        Self(self.0.map(f32::abs))
+    }
+    #[inline(always)]
+    unsafe fn round_to_ints(self) -> Self::Ints {
+        self.0.map(|x| x.round_ties_even() as i32)
+    }
+    #[inline(always)]
+    unsafe fn ints_sum(x: Self::Ints) -> i32 {
+        x.iter().fold(0, |sum, x| sum.wrapping_add(*x))
+    }
+    #[inline(always)]
+    unsafe fn ints_store_i8(x: Self::Ints, p: *mut i8) {
+        unsafe { p.cast::<[i8; LANES]>().write_unaligned(x.map(|x| x as i8)) }
+    }
+    #[inline(always)]
+    unsafe fn ints_load_u8(p: *const u8) -> Self::Ints {
+        unsafe { p.cast::<[u8; LANES]>().read_unaligned() }.map(i32::from)
+    }
+    #[inline(always)]
+    unsafe fn ints_load_i8(p: *const i8) -> Self::Ints {
+        unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(i32::from)
+    }
+    #[inline(always)]
+    unsafe fn six_bits<const LEFT: i32>(low: Self::Bytes, high: Self::Bytes) -> Self::Bytes {
+        std::array::from_fn(|i| {
+            let high = if LEFT >= 0 { high[i] << LEFT } else { high[i] >> -LEFT };
+            (low[i] & 0x0F) | (high & 0x30)
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_i8_as_bf16(p: *const i8) -> Self::Bytes {
+        let values = unsafe { p.cast::<[i8; 32]>().read_unaligned() };
+        std::array::from_fn(|i| bf16::from_f32(f32::from(values[i / 2])).to_le_bytes()[i % 2])
+    }
+    #[inline(always)]
+    unsafe fn dot_bf16(self, pairs: Self::Bytes, q: u32) -> Self {
+        let (low, high) = (|x: u32| f32::from_bits(x << 16), |x: u32| f32::from_bits(x & 0xFFFF_0000));
+        Self(std::array::from_fn(|i| {
+            let pair = u32::from_le_bytes([pairs[4 * i], pairs[4 * i + 1], pairs[4 * i + 2], pairs[4 * i + 3]]);
+            low(pair).mul_add(low(q), high(pair).mul_add(high(q), self.0[i]))
+        }))
+    }
+    #[inline(always)]
     unsafe fn ints_splat(x: i32) -> Self::Ints {
         [x; LANES]
     }
@@ -91,6 +135,14 @@ impl Lanes for Scalar {
     #[inline(always)]
     unsafe fn load_bytes(p: *const u8) -> Self::Bytes {
         unsafe { p.cast::<[u8; 64]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(x: Self::Bytes, p: *mut u8) {
+        unsafe { p.cast::<[u8; 64]>().write_unaligned(x) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        let _ = p;
     }
     #[inline(always)]
     unsafe fn low_nibbles(x: Self::Bytes) -> Self::Bytes {
