@@ -17,6 +17,7 @@ use crate::diagnostic::Diagnostic;
 use crate::inference::engine::CancelToken;
 use crate::pipeline::check::Checked;
 use crate::pipeline::evaluate::Evaluator;
+use crate::pipeline::model::ModelErrorCause;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
 use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
@@ -69,11 +70,13 @@ pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
     let as_of = super::generate::DEFAULT_AS_OF;
     let quantize = args.engine.quantize(plan.model.quantize);
     let model = OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, &progress);
+    let cancel = model.cancel.clone();
     let reader = CorpusReader::new();
     let evaluator = Evaluator::default();
     let mut environment =
         RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
     environment.observer = &progress;
+    environment.cancel = cancel;
     environment.options =
         RunOptions { force: args.force, limit: args.limit, only: args.only.clone(), jobs: args.jobs.map(usize::from) };
     let signals = Signals::watch(environment.cancel.clone())?;
@@ -106,6 +109,9 @@ fn failure(error: RunError, settings: &Settings) -> Failure {
             (Exit::Wrong, diagnostic.hint("nothing was started; choose another folder, or make this one writable"))
         }
         RunError::Locked(_) => (Exit::Locked, diagnostic.hint("wait for it to end; its lock goes with it")),
+        RunError::Model(error) if error.cause == ModelErrorCause::Resources => {
+            (Exit::OutOfResources, error.hints.iter().fold(diagnostic, |d, h| d.hint(h.clone())))
+        }
         RunError::Model(error) => {
             let mut diagnostic = error.hints.iter().fold(diagnostic, |d, h| d.hint(h.clone()));
             if settings.offline {
