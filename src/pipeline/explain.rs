@@ -2,7 +2,7 @@
 //! Reads the same tables as `check`. Returns text, prints nothing.
 
 use super::check::Checked;
-use super::plan::{OnError, OutputContent, OutputFormat, StepPlan};
+use super::plan::{OnError, OutputContent, OutputFormat, Per, StepPlan};
 use super::tables::{MODEL, OUTPUT, RUN, SOURCE, STEP, read_keys};
 use super::tree::{Node, NodeValue};
 use crate::spec::{KeySpec, ValueSpec};
@@ -86,6 +86,13 @@ fn step(page: &mut Page, number: usize, step: &StepPlan, node: &Node) {
     if let Some(when) = &step.when {
         rows.push(("only where".to_owned(), when.clone()));
     }
+    match (step.rounds.per, &step.rounds.over, &step.rounds.foreach) {
+        (Per::Document, _, Some(list)) => rows.push(("done for".into(), format!("each item of {list}"))),
+        (Per::Document, Some(units), None) => rows.push(("reads only".into(), units.clone())),
+        (Per::Document, None, None) => {}
+        (per, None, _) => rows.push(("done for".into(), format!("each {} of the document", per.name()))),
+        (per, Some(units), _) => rows.push(("done for".into(), format!("each {} of {units}", per.name()))),
+    }
     if !step.reads.is_empty() {
         rows.push(("uses".into(), step.reads.iter().map(|r| format!("steps.{r}")).collect::<Vec<_>>().join(", ")));
     }
@@ -93,6 +100,7 @@ fn step(page: &mut Page, number: usize, step: &StepPlan, node: &Node) {
         OnError::Stop => "the run ends",
         OnError::Quarantine => "the document is set aside with its reason, the run goes on",
         OnError::Skip => "its value is none, the document goes on and ends partial",
+        OnError::Mark => "it is marked, the document goes on and ends partial",
     };
     let origin = if node.get("on_error").is_some() { "" } else { "  (from `run`)" };
     rows.push(("if it fails".into(), format!("{on_error}{origin}")));

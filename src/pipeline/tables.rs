@@ -128,12 +128,17 @@ pub static STEP: &[KeySpec] = &[
         "document",
         "What the step is done for, once each.",
     ),
-    later("over", ""),
+    KeySpec::optional(
+        "over",
+        ValueSpec::Expression,
+        "With `per`, the chunks, turns or pages it is done for; else the only ones of the document that the step reads.",
+    ),
+    KeySpec::optional("foreach", ValueSpec::Expression, "A list: the step is done for each `item`, its value is a list."),
     KeySpec::optional("when", ValueSpec::Expression, "Where it is false the step is left out and its value is none."),
     KeySpec::optional("on_error", ON_ERROR, "What its failure does to the document. By default, `run.on_error`."),
 ];
 
-const ON_ERROR: ValueSpec = ValueSpec::Choice(&["stop", "quarantine", "skip"]);
+const ON_ERROR: ValueSpec = ValueSpec::Choice(&["stop", "quarantine", "skip", "mark"]);
 
 pub static OUTPUT: &[KeySpec] = &[
     KeySpec::optional("name", ValueSpec::Text, "What it is called in reports. By default the name of its file."),
@@ -167,7 +172,7 @@ pub static RUN: &[KeySpec] = &[
         ON_ERROR,
         "quarantine",
         "What a failure does: `quarantine` sets the document aside with its reason and goes on, `skip` leaves the \
-         step's value none and the document partial, `stop` ends the run.",
+         step's value none and the document partial, `mark` too, and a `check` then keeps its value, `stop` ends the run.",
     ),
     KeySpec::default(
         "max_failed",
@@ -205,4 +210,4 @@ pub fn read_keys() -> &'static [KeySpec] {
 }
 
 /// Verbs that the format knows and this version does not do yet.
-pub const LATER_VERBS: &[&str] = &["answer", "retrieve", "rerank", "filter", "set", "group", "dedupe", "sort", "check"];
+pub const LATER_VERBS: &[&str] = &["answer", "retrieve", "rerank"];

@@ -105,6 +105,7 @@ pub fn on_error(value: &Value) -> Option<OnError> {
         "stop" => Some(OnError::Stop),
         "quarantine" => Some(OnError::Quarantine),
         "skip" => Some(OnError::Skip),
+        "mark" => Some(OnError::Mark),
         _ => None,
     }
 }

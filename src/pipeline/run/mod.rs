@@ -5,6 +5,7 @@
 
 mod commit;
 mod progress;
+mod rounds;
 mod standing;
 mod walk;
 mod worker;

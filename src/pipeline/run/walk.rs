@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::rounds;
 use crate::corpus::document::Document;
 use crate::inference::engine::{CancelToken, GenerateError, Generator, Usage};
 use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::events::DocumentEvent;
-use crate::pipeline::model::{LazyModel, ModelError};
+use crate::pipeline::model::{LazyModel, ModelError, ModelErrorCause};
 use crate::pipeline::names::Names;
 use crate::pipeline::panics;
 use crate::pipeline::plan::{OnError, Plan, StepPlan};
@@ -81,7 +82,7 @@ impl Walk<'_, '_> {
     /// A document whose own time is over, or that met a bug, fails whatever its steps allow.
     fn may_skip(&self, step: &StepPlan, failure: &Failure) -> bool {
         let is_over = self.plan.run.document_timeout.is_some_and(|limit| self.started.elapsed() >= limit);
-        step.on_error == OnError::Skip && !(failure.reason == Reason::TimedOut && is_over) && !is_bug(failure)
+        matches!(step.on_error, OnError::Skip | OnError::Mark) && !(failure.reason == Reason::TimedOut && is_over) && !is_bug(failure)
     }
 
     /// Returns `None` where `when` does not hold.
@@ -104,7 +105,10 @@ impl Walk<'_, '_> {
         (self.tell)(DocumentEvent::StepStarted { step: &step.id });
         let generator = if step.kind.needs_model {
             let start = Instant::now();
-            let model = self.model.get().map_err(Halt::Model)?;
+            let model = self.model.get().map_err(|error| match error.cause {
+                ModelErrorCause::Cancelled if self.is_cancelled() => Halt::Interrupted,
+                _ => Halt::Model(error),
+            })?;
             *loading += start.elapsed();
             Some(model as &dyn Generator)
         } else {
@@ -120,7 +124,9 @@ impl Walk<'_, '_> {
             cancel: &cancel,
             progress: &progress,
         };
-        let run = || cancel.check().map_err(StepError::from).and_then(|()| step.step.run(&context));
+        let rounds = rounds::Rounds::of(step, document, &self.evaluator.bind(names.value()));
+        let rounds = rounds.map_err(|e| failed(Reason::TemplateFailed, e))?;
+        let run = || cancel.check().map_err(StepError::from).and_then(|()| rounds.run(step, &context));
         let step_started = Instant::now();
         match panics::caught(run) {
             Ok(Ok(output)) => Ok(Some(output)),

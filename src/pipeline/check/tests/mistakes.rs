@@ -70,7 +70,7 @@ run: {}
         "35:13 every document would write the same file `minutes.md` | name the document in it: {{ doc.stem }}",
         "36:17 the records of all documents go into one file: its path cannot name `doc` | `run.date` and `params` are known here",
         "36:50 `item` is known only where `explode` gives a list",
-        "37:18 `run.on_error` must be one of stop, quarantine, skip, not the text `ignore`",
+        "37:18 `run.on_error` must be one of stop, quarantine, skip, mark, not the text `ignore`",
         "37:42 `deadline` is not in this version of quarry",
         "38:1 the key `run` is written twice | first at line 37",
     ];
@@ -138,7 +138,7 @@ fn every_kind_of_value_has_its_own_complaint() {
     );
     assert_eq!(
         step_fault("use: split, per: ^chunk"),
-        "`per: chunk` is not in this version of quarry | a step is done once per document"
+        "`steps.s` is done per chunk and does not say of which chunks | write: over: steps.<id of a split>.chunks"
     );
     assert_eq!(step_fault("use: split, ^over: doc"), "`over` is not in this version of quarry");
     assert_eq!(step_fault("use: split, when: ^steps.s"), "the step `s` uses its own value, which it has yet to make");
