@@ -15,8 +15,8 @@ use super::options::{Settings, Verbosity};
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{
-    Backend, CancelToken, Engine, EngineOptions, LoadError, Origin, Quantize, Quantizing, ToKeep, keep_quantized, load_engine,
-    quantization_label,
+    Backend, CancelToken, Engine, EngineOptions, LoadError, Origin, Quantize, Quantizing, ToKeep, keep_quantized,
+    load_engine, quantization_label,
 };
 use crate::inference::hub::{self, Event, HubError, ModelFiles, ModelKind, Network, Preferred, Skipped};
 use crate::inference::kernels::Isa;

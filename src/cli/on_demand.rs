@@ -7,8 +7,8 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::exit::Exit;
-use super::{Failure, models};
 use super::options::Settings;
+use super::{Failure, models};
 use crate::corpus::document::Document;
 use crate::corpus::reader::{self, Isolation, ReadOptions, ReadReason};
 use crate::inference::engine::{CancelToken, EngineOptions, Generator, Quantize, Scripted, card_digest};

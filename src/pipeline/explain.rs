@@ -23,7 +23,9 @@ pub fn pipeline(checked: &Checked) -> String {
         page.rows(
             2,
             params.entries().iter().map(|e| {
+                let is_secret = checked.params.iter().any(|p| p.name == e.key && p.is_secret);
                 let value = plan.params.get(&e.key).map(shown_json).unwrap_or_default();
+                let value = if is_secret { "(secret)".to_owned() } else { value };
                 let kind = e.value.get("type").and_then(Node::as_str).unwrap_or_default();
                 let help = e.value.get("help").and_then(Node::as_str).map(|h| format!("; {h}")).unwrap_or_default();
                 (e.key.clone(), format!("{value}  ({kind}{help})"))

@@ -2,9 +2,12 @@
 //! Read [`plan::Plan`] first, then [`run::run`]. Prints nothing, reads no environment, decides no exit code.
 
 pub mod check;
+pub mod config;
+pub mod editor;
 pub mod explain;
 pub mod file;
 pub mod files;
+pub mod overlay;
 pub mod params;
 pub mod plan;
 pub mod quantity;
@@ -32,6 +35,8 @@ pub mod sealed;
 pub mod shown;
 pub mod sink;
 
+pub mod event_log;
 pub mod events;
+pub mod metrics;
 pub mod panics;
 pub mod report;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::inference::engine::Quantize;
-use crate::steps::{GenerationDefaults, Step, StepKind};
+use crate::steps::{GenerationDefaults, Reason, Step, StepKind};
 
 /// A pipeline that is ready to run.
 pub struct Plan {
@@ -20,6 +20,7 @@ pub struct Plan {
     pub steps: Vec<StepPlan>, // in the order they run
     pub outputs: Vec<OutputPlan>,
     pub run: RunPlan,
+    pub tests: Vec<TestPlan>,
 }
 
 /// The `model` section.
@@ -133,6 +134,22 @@ pub enum OutputContent {
     },
 }
 
+/// A test of the pipeline itself.
+#[derive(Clone, Debug)]
+pub struct TestPlan {
+    pub name: String,
+    pub document: String, // its name
+    pub text: TestText,
+    pub answers: Value,      // a script that can be used
+    pub expect: Vec<String>, // expressions
+}
+
+#[derive(Clone, Debug)]
+pub enum TestText {
+    Inline(String),
+    File(PathBuf), // relative to the pipeline's folder
+}
+
 /// The `run` section.
 #[derive(Clone, Debug)]
 pub struct RunPlan {
@@ -142,6 +159,24 @@ pub struct RunPlan {
     pub step_timeout: Option<Duration>,
     pub in_flight: usize, // documents at once
     pub quarantine: Option<PathBuf>,
+    pub retry: Option<RetryPlan>,
+    pub deadline: Option<Deadline>,
+    pub events: Option<PathBuf>,
+}
+
+/// Whether a step that failed is tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPlan {
+    pub times: usize,
+    pub on: Vec<Reason>,
+    pub temperature: f32,
+}
+
+/// When a run ends, whatever is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    After(Duration),
+    At(jiff::civil::Time), // of the day, the next time it comes
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -70,6 +70,8 @@ pub struct KnownStep {
     pub kind: Option<&'static StepKind>,
     /// The name of what it is done for, where that is not once; its value is then a list.
     pub local: Option<&'static str>,
+    /// Its value is an object of a shape that its author says with `schema`.
+    pub is_object: bool,
 }
 
 /// Where a template or an expression stands.
@@ -166,11 +168,12 @@ impl Scope<'_> {
         read(index);
         if let Some((local, field)) = self.steps[index].local.zip(name.path.get(2)) {
             let whole = format!("steps.{id}");
-            let message = format!("`{whole}` is a list, one value for each {local}, and has no field {}", quoted(field));
+            let message =
+                format!("`{whole}` is a list, one value for each {local}, and has no field {}", quoted(field));
             let hint = format!("`{whole} | map(attribute=\"{field}\")` is the list of them");
             return (!name.called).then(|| Diagnostic::error(message).hint(hint));
         }
-        port_fault(name, self.steps[index].kind?)
+        if self.steps[index].is_object { None } else { port_fault(name, self.steps[index].kind?) }
     }
 
     fn doc_fault(&self, name: &DottedName, seat: Seat) -> Option<Diagnostic> {

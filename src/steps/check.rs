@@ -1,6 +1,6 @@
 //! `check`: what has to hold of what earlier steps made. No model.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::options::Reader;
 use super::prompt::{Expression, Templates};
@@ -16,7 +16,11 @@ pub static KIND: StepKind = StepKind {
     needs_model: false,
     keys: &[
         KeySpec::required("assert", ValueSpec::List(&ValueSpec::Expression), "Conditions that must hold"),
-        KeySpec::optional("of", ValueSpec::List(&ValueSpec::Expression), "Values that they are asked of, each as `out`"),
+        KeySpec::optional(
+            "of",
+            ValueSpec::List(&ValueSpec::Expression),
+            "Values that they are asked of, each as `out`",
+        ),
     ],
     outputs: &[
         Port { name: "ok", kind: "boolean", help: "Whether every condition holds" },
@@ -78,12 +82,15 @@ impl Step for Check {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::steps::fakes::{self, Fake, meeting};
 
     fn check(options: Value) -> Result<StepOutput, StepError> {
         let step = fakes::build(&KIND, options).unwrap_or_else(|faults| panic!("{faults:?}"));
-        let names = json!({ "doc": {}, "steps": { "a": { "n": 1 }, "b": { "n": 5 }, "c": null }, "params": {}, "run": {} });
+        let names =
+            json!({ "doc": {}, "steps": { "a": { "n": 1 }, "b": { "n": 5 }, "c": null }, "params": {}, "run": {} });
         fakes::run_with(step.as_ref(), &names, &meeting(&[]), &Fake::answering(|_| String::new()))
     }
 
@@ -91,7 +98,10 @@ mod tests {
     fn what_does_not_hold_fails_the_document_with_its_words() {
         let options = json!({ "assert": ["out.n < 3"], "of": ["steps.a", "steps.b", "steps.c"] });
         let error = check(options).unwrap_err();
-        assert_eq!((error.reason, error.detail.as_str()), (Reason::CheckFailed, "does not hold: out.n < 3 (of steps.b)"));
+        assert_eq!(
+            (error.reason, error.detail.as_str()),
+            (Reason::CheckFailed, "does not hold: out.n < 3 (of steps.b)")
+        );
         assert_eq!(check(json!({ "assert": ["steps.a.n == 1"] })).unwrap().value, json!({ "ok": true, "failed": [] }));
     }
 

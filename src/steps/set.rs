@@ -57,7 +57,8 @@ mod tests {
         let fake = Fake::answering(|_| String::new());
         let document = meeting(&[("Anna", "Hello."), ("Bo", "Yes.")]);
         let set = |values: Value| fakes::run(&KIND, json!({ "values": values }), &document, &fake);
-        let out = set(json!({ "n": "doc.turns | length", "who": "doc.speakers", "last": "doc.turns[-1].text" })).unwrap();
+        let out =
+            set(json!({ "n": "doc.turns | length", "who": "doc.speakers", "last": "doc.turns[-1].text" })).unwrap();
         assert_eq!(out.value, json!({ "n": 2, "who": ["Anna", "Bo"], "last": "Yes." }));
         assert_eq!(set(json!({ "x": "doc.nothing" })).unwrap_err().reason, Reason::TemplateFailed);
     }

@@ -145,7 +145,8 @@ mod tests {
     #[test]
     fn sections_carry_the_headings_they_stand_under() {
         let mut document = plain("# A\none two three.\n## B\nfour five six.\n");
-        let heading = |level, title: &str, range| crate::corpus::document::Heading { level, title: title.into(), range };
+        let heading =
+            |level, title: &str, range| crate::corpus::document::Heading { level, title: title.into(), range };
         document.headings = vec![heading(1, "A", 0..3), heading(2, "B", 19..23)];
         let options = json!({ "size": { "n": 10, "unit": "words" }, "by": "headings", "context": "heading-path" });
         let chunks = chunks(options, &document);

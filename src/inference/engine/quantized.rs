@@ -202,11 +202,7 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Waits until this process alone may write. The lock is the system's: a process that dies lets go.
-fn lock(
-    path: &Path,
-    cancel: &CancelToken,
-    tell: &dyn Fn(&Quantizing<'_>),
-) -> Result<io::Result<File>, LoadError> {
+fn lock(path: &Path, cancel: &CancelToken, tell: &dyn Fn(&Quantizing<'_>)) -> Result<io::Result<File>, LoadError> {
     const LOOK_AGAIN: Duration = Duration::from_millis(100);
     let file = match File::options().create(true).append(true).open(path) {
         Ok(file) => file,

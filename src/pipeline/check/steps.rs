@@ -103,7 +103,11 @@ pub fn known(drafts: &[Draft<'_>]) -> Vec<KnownStep> {
         let per = node.get("per").and_then(Node::as_str).and_then(Per::named).unwrap_or_default();
         Rounds { per, over: None, foreach: node.get("foreach").map(|_| String::new()) }.local()
     };
-    drafts.iter().map(|d| KnownStep { id: d.id.clone(), kind: d.kind, local: local(d.node) }).collect()
+    let known = |d: &Draft<'_>| {
+        let is_object = d.node.get("schema").is_some();
+        KnownStep { id: d.id.clone(), kind: d.kind, local: local(d.node), is_object }
+    };
+    drafts.iter().map(known).collect()
 }
 
 /// Returns the steps that are without fault, and marks those that a step reads.

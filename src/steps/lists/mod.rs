@@ -75,7 +75,8 @@ mod tests {
     #[test]
     fn dedupe_keeps_the_first_of_equals_and_of_those_alike() {
         let items = json!(["Repair the oven today", "Call Bo", "Repair the oven", "Call Bo"]);
-        let equal = run(&dedupe::KIND, json!({ "list": "steps.x", "by": "item", "keep": "first" }), items.clone()).unwrap();
+        let equal =
+            run(&dedupe::KIND, json!({ "list": "steps.x", "by": "item", "keep": "first" }), items.clone()).unwrap();
         assert_eq!(equal.value, json!(["Repair the oven today", "Call Bo", "Repair the oven"]));
         let alike = json!({ "list": "steps.x", "by": "item", "alike": 0.6, "keep": "last" });
         let out = run(&dedupe::KIND, alike, items).unwrap();

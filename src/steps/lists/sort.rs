@@ -18,7 +18,11 @@ pub static KIND: StepKind = StepKind {
     needs_model: false,
     keys: &[
         LIST,
-        KeySpec::required("by", ValueSpec::List(&ValueSpec::Expression), "Expressions over `item`, the weightiest first"),
+        KeySpec::required(
+            "by",
+            ValueSpec::List(&ValueSpec::Expression),
+            "Expressions over `item`, the weightiest first",
+        ),
         KeySpec::default("descending", ValueSpec::Boolean, "false", "From the largest to the smallest"),
     ],
     outputs: &[Port { name: "", kind: "list", help: "The same items in order" }],

@@ -257,7 +257,11 @@ impl Stage {
                 step_timeout: None,
                 in_flight: 3,
                 quarantine: None,
+                retry: None,
+                deadline: None,
+                events: None,
             },
+            tests: Vec::new(),
             folder,
         };
         Self { _folder: tempfile::tempdir().unwrap(), plan, models: Shouters::default() }
