@@ -7,10 +7,12 @@ pub mod exit;
 pub mod options;
 pub mod print;
 
+mod adhoc;
 mod bench;
 mod check;
 mod completions;
 mod config;
+mod doctor;
 mod explain;
 mod generate;
 mod init;
@@ -69,8 +71,12 @@ commands! {
     Retry(run::RetryArgs) => run::retry,
     Merge(merge::MergeArgs) => merge::run,
     Explain(explain::ExplainArgs) => explain::run,
+    Summarize(adhoc::SummarizeArgs) => adhoc::summarize,
+    Extract(adhoc::ExtractArgs) => adhoc::extract,
+    Classify(adhoc::ClassifyArgs) => adhoc::classify,
     Init(init::InitArgs) => init::run,
     Schema(schema::SchemaArgs) => schema::run,
+    Doctor(doctor::DoctorArgs) => doctor::run,
     Model(model::ModelCommand) => model::run,
     Generate(generate::GenerateArgs) => generate::run,
     Bench(bench::BenchArgs) => bench::run,

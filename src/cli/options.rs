@@ -52,13 +52,13 @@ pub struct ModelArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub struct ParamArgs {
     /// Set a parameter of the pipeline; may be given many times
-    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = parse_param)]
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub params: Vec<(String, String)>,
     /// Change what the file's profile of that name changes
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
     /// Set a value of the file, such as run.max_failed=5%; steps go by their id; may be given many times
-    #[arg(long = "set", value_name = "PATH=VALUE", value_parser = parse_param)]
+    #[arg(long = "set", value_name = "PATH=VALUE", value_parser = parse_pair)]
     pub sets: Vec<(String, String)>,
 }
 
@@ -97,7 +97,8 @@ fn shard(text: &str, number: &dyn Fn(&str) -> Option<usize>) -> Result<Shard, St
     }
 }
 
-fn parse_param(text: &str) -> Result<(String, String), String> {
+/// Reads a name, `=` and a value.
+pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err("write a name, = and a value".into()),
@@ -201,9 +202,9 @@ mod tests {
 
     #[test]
     fn a_parameter_keeps_equals_signs_of_its_value() {
-        assert_eq!(parse_param("a=b=c"), Ok(("a".into(), "b=c".into())));
-        assert_eq!(parse_param("a="), Ok(("a".into(), String::new())));
-        assert!(parse_param("a").is_err() && parse_param("=b").is_err());
+        assert_eq!(parse_pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(parse_pair("a="), Ok(("a".into(), String::new())));
+        assert!(parse_pair("a").is_err() && parse_pair("=b").is_err());
     }
 
     #[test]

@@ -26,9 +26,10 @@ use crate::pipeline::places::Shard;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
 use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
+use crate::pipeline::select::select;
 
 /// Run a pipeline over its documents
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct RunArgs {
     /// The pipeline file
     #[arg(value_name = "FILE")]
@@ -43,6 +44,9 @@ pub struct RunArgs {
     /// Do only documents whose path or name matches; may be given many times
     #[arg(long, value_name = "GLOB")]
     pub only: Vec<String>,
+    /// Do only this step, those it reads, and the outputs they fill; may be given many times
+    #[arg(long, value_name = "STEP")]
+    pub select: Vec<String>,
     /// Do only N documents, chosen by the seed: the same ones each time
     #[arg(long, value_name = "N")]
     pub sample: Option<usize>,
@@ -88,11 +92,27 @@ pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
 }
 
 fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failure> {
-    let Checked { plan, warnings, .. } = check::load(&args.file, &args.params, &args.model)?
+    let Checked { mut plan, warnings, .. } = check::load(&args.file, &args.params, &args.model)?
         .map_err(|diagnostics| Failure { exit: Exit::Wrong, diagnostics })?;
     if settings.verbosity != Verbosity::Quiet {
         print::diagnostics(&warnings);
     }
+    if !args.select.is_empty() {
+        for output in select(&mut plan, &args.select)? {
+            print::note(&print::shown(&format!("note: the output {output} is left out: it reads other steps")));
+        }
+    }
+    let (report, exit) = perform(&plan, args, settings, retry)?;
+    if args.json {
+        print::json(&serde_json::to_value(&report).unwrap_or_default())?;
+    } else if settings.verbosity != Verbosity::Quiet {
+        print::result(&summary(&report, &plan, settings.verbosity >= Verbosity::Verbose))?;
+    }
+    Ok(exit)
+}
+
+/// Runs a checked plan as it is asked for; prints nothing but how far it is.
+pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) -> Result<(RunReport, Exit), Failure> {
     let started = jiff::Zoned::now();
     let progress = Progress::new(settings);
     let mut engine = args.engine.options();
@@ -128,17 +148,13 @@ fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failur
         jobs: args.jobs.map(usize::from),
     };
     let signals = Signals::watch(environment.cancel.clone())?;
-    let outcome = run_pipeline(&plan, &environment);
+    let outcome = run_pipeline(plan, &environment);
     let report = outcome.map_err(|error| failure(error, settings))?;
     if let Some(path) = &args.metrics_file {
         write_metrics(path, &report).map_err(|error| cannot_write(path, &error))?;
     }
-    if args.json {
-        print::json(&serde_json::to_value(&report).unwrap_or_default())?;
-    } else if settings.verbosity != Verbosity::Quiet {
-        print::result(&summary(&report, &plan, settings.verbosity >= Verbosity::Verbose))?;
-    }
-    Ok(exit(&report, &signals))
+    let exit = exit(&report, &signals);
+    Ok((report, exit))
 }
 
 /// Tells what happens, and keeps it where that was asked for.

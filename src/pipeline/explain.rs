@@ -166,6 +166,7 @@ pub fn section(name: &str) -> Option<String> {
         "outputs" => OUTPUT,
         "run" => RUN,
         "params" => super::tables::PARAM,
+        "tests" => super::tables::TEST,
         _ => return None,
     };
     let mut page = Page::default();

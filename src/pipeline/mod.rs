@@ -14,6 +14,7 @@ pub mod quantity;
 pub mod references;
 pub mod schemas;
 pub mod scope;
+pub mod select;
 pub mod shape;
 pub mod tables;
 pub mod tree;

@@ -86,6 +86,7 @@ pub enum PlaceError {
 pub const STATE_FOLDER: &str = ".quarry";
 
 const PARTS: &str = "parts";
+const LOCK: &str = "lock";
 
 impl Places {
     /// Makes the folders, sees that they can be written, and locks them: the outputs' for everybody else, or, for a shard,
@@ -116,8 +117,8 @@ impl Places {
         }
         let state = match (state, targets.first()) {
             (Some(given), _) => given.to_path_buf(),
-            (None, Some(first)) => first.root.join(STATE_FOLDER).join(safe_name(&plan.name)),
-            (None, None) => plan.folder.join(STATE_FOLDER).join(safe_name(&plan.name)),
+            (None, Some(first)) => first.root.join(STATE_FOLDER).join(state_name(&plan.name)),
+            (None, None) => plan.folder.join(STATE_FOLDER).join(state_name(&plan.name)),
         };
         let state = shard.map_or_else(|| state.clone(), |shard| state.join(shard.folder()));
         let state = make_writable(&state, None, PARTS, disk)?;
@@ -142,6 +143,13 @@ impl Places {
     pub fn num_locks(&self) -> usize {
         self.locks.len()
     }
+}
+
+/// A pipeline may be called as a file of our own beside its state is.
+fn state_name(pipeline: &str) -> String {
+    let name = safe_name(pipeline);
+    let is_ours = name == LOCK || name == PARTS || name.starts_with(&format!("{PARTS}-"));
+    if is_ours { format!("{name}-state") } else { name }
 }
 
 fn not_writable(path: &Path) -> impl Fn(io::Error) -> PlaceError {
@@ -232,7 +240,7 @@ fn table_path(root: &Path, path: &Path, disk: &Disk) -> Result<PathBuf, PlaceErr
 
 /// Shards share the lock of a folder that all of them write into; nobody else may have it meanwhile.
 fn lock(home: &Path, is_shared: bool) -> Result<File, PlaceError> {
-    let path = home.join("lock");
+    let path = home.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(not_writable(&path))?;
     match if is_shared { file.try_lock_shared() } else { file.try_lock() } {
         Ok(()) => Ok(file),

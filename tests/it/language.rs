@@ -287,6 +287,15 @@ fn every_starter_passes_check_and_its_own_tests_and_is_never_written_over() {
 }
 
 #[test]
+fn doctor_tells_what_there_is_and_what_to_do() {
+    let stage = Stage::new("", json!([]));
+    let told = run(&mut stage.command(&["doctor", "--json"])).exits(0).json();
+    let models = told["findings"].as_array().unwrap().iter().find(|f| f["what"] == "models").unwrap();
+    assert!(models["advice"].as_str().unwrap().contains("quarry model pull"), "{told}");
+    assert!(run(&mut stage.command(&["doctor"])).exits(0).stdout.contains("cores, "));
+}
+
+#[test]
 fn shards_come_together_to_what_one_run_would_have_written() {
     let (whole, stage) = (Stage::slow(9, 0), Stage::slow(9, 0));
     whole.run().exits(0);
@@ -302,4 +311,63 @@ fn shards_come_together_to_what_one_run_would_have_written() {
     assert_eq!((&merged["done"], &merged["missing"]), (&json!(9), &json!([])));
     assert_eq!(stage.outputs(), whole.outputs());
     assert_eq!(counts(&stage.report(0)), [0, 0, 9]);
+    // A document that was done anew since is not put back to what its shard made of it.
+    stage.machine("kiln00");
+    let changed = stage.read("in/kiln00.vtt").replace("Monday", "Tuesday");
+    stage.write("in/kiln00.vtt", changed);
+    assert_eq!(counts(&stage.report(0)), [1, 0, 8]);
+    let outputs = stage.outputs();
+    run(&mut stage.command(&["merge", "p.yaml"])).exits(0);
+    assert_eq!(stage.outputs(), outputs);
+}
+
+#[test]
+fn a_step_can_be_run_without_the_others_and_the_outputs_they_fill() {
+    let pipeline = r#"
+version: 1
+name: parts
+sources: { docs: "in/*.vtt" }
+steps:
+  - { id: a, use: set, values: { n: doc.turns | length } }
+  - { id: b, use: set, values: { n: steps.a.n + 1 } }
+  - { id: c, use: generate, prompt: "{{ doc.text }}", max_tokens: 20 }
+outputs:
+  - { name: numbers, path: out/all.jsonl, fields: { a: steps.a.n, b: steps.b.n } }
+  - { name: answers, path: out/answers.jsonl, fields: { c: steps.c } }
+"#;
+    let stage = Stage::new(pipeline, json!([{ "error": "not to be asked" }]));
+    stage.machine("kiln");
+    let ran = run(&mut stage.runs(&["--select", "b"])).exits(0);
+    assert!(ran.stderr.contains("the output answers is left out"), "{ran}");
+    assert_eq!((&records(&stage)[0]["a"], &records(&stage)[0]["b"]), (&json!(3), &json!(4)));
+    assert!(!stage.path("out/answers.jsonl").exists());
+    let wrong = run(&mut stage.runs(&["--select", "bb"])).exits(2);
+    assert!(wrong.stderr.contains("did you mean `b`?"), "{wrong}");
+}
+
+#[test]
+fn one_job_needs_no_file_and_can_be_saved_as_one() {
+    let script = json!([
+        { "when": "Answer with one JSON object", "answer": { "machine": "kiln machine", "day": null } },
+        { "when": "/(?s)kiln.*Which of these/", "scores": { "repair": 0.9, "order": 0.1 } },
+        { "answer": "Anna said that the kiln machine stands still since Monday." },
+    ]);
+    let stage = Stage::new("", script);
+    stage.machine("kiln");
+    let model = ["-m", "scripted:script.json", "-q"];
+    let does = |arguments: &[&str]| run(stage.command(arguments).args(model));
+    let summary = does(&["summarize", "in/kiln.vtt"]).exits(0);
+    assert!(summary.stdout.contains("still since Monday") && summary.stdout.contains("[T1"), "{summary}");
+    let fields = ["-f", "machine=string", "-f", "day=string?"];
+    let record = does(&[&["extract", "in/kiln.vtt", "--json"], &fields[..]].concat()).exits(0).json();
+    assert_eq!((&record["result"]["machine"], &record["result"]["day"]), (&json!("kiln machine"), &Value::Null));
+    let label =
+        does(&["classify", "in", "-l", "repair=Something is broken", "-l", "order=Something is wanted"]).exits(0);
+    assert!(label.stdout.starts_with("repair (0."), "{label}");
+    does(&["classify", "in", "-l", "only=One"]).exits(2);
+
+    does(&["summarize", "in", "--words", "80", "--save-as", "mine.yaml"]).exits(0);
+    run(&mut stage.command(&["check", "mine.yaml"])).exits(0);
+    run(stage.command(&["run", "mine.yaml"]).args(model)).exits(0);
+    assert!(stage.read("summarize.jsonl").contains("still since Monday"));
 }

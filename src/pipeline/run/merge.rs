@@ -54,14 +54,18 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
         let (shard, _) = Journal::open(&folder.join("journal.jsonl"), &folder.join("parts"), &env.disk)
             .map_err(|source| RunError::Resource { path: folder.clone(), source })?;
         for (document, history) in shard.histories() {
-            found.insert(document.clone(), history.clone());
+            // Cut into other shards before, a document may stand in two: its last run is the one that counts.
+            if found.get(document).is_none_or(|other| last_run(other) < last_run(history)) {
+                found.insert(document.clone(), history.clone());
+            }
         }
     }
     let clashes = clashes(&found);
     for (document, history) in found.iter().filter(|(document, _)| !clashes.contains(*document)) {
         let known = journal.get(document).cloned().unwrap_or_default();
         for entry in [&history.good, &history.failed].into_iter().flatten() {
-            if known.good.as_ref() != Some(entry) && known.failed.as_ref() != Some(entry) {
+            // What has been done anew since, without shards, stays.
+            if last_run(&known) < Some(entry.run.as_str()) {
                 journal.add(entry.clone()).map_err(state_fault)?;
             }
         }
@@ -95,6 +99,11 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
     ledger.compact().map_err(state_fault)?;
     report.outputs = outputs(&job, &ledger, &filled);
     Ok(report)
+}
+
+/// The id of a document's last run: ids are times, and sort as these do.
+fn last_run(history: &History) -> Option<&str> {
+    history.last().map(|entry| entry.run.as_str())
 }
 
 /// The state folders of shards, by their names.
