@@ -7,17 +7,24 @@ pub mod exit;
 pub mod options;
 pub mod print;
 
+mod adhoc;
 mod bench;
 mod check;
 mod completions;
+mod config;
+mod doctor;
 mod explain;
 mod generate;
+mod init;
+mod merge;
 mod model;
 mod models;
 mod npy;
 mod on_demand;
 mod progress;
 mod run;
+mod schema;
+mod test;
 
 use std::io;
 use std::panic;
@@ -59,7 +66,17 @@ macro_rules! commands {
 commands! {
     Run(run::RunArgs) => run::run,
     Check(check::CheckArgs) => check::run,
+    Test(test::TestArgs) => test::run,
+    Config(config::ConfigArgs) => config::run,
+    Retry(run::RetryArgs) => run::retry,
+    Merge(merge::MergeArgs) => merge::run,
     Explain(explain::ExplainArgs) => explain::run,
+    Summarize(adhoc::SummarizeArgs) => adhoc::summarize,
+    Extract(adhoc::ExtractArgs) => adhoc::extract,
+    Classify(adhoc::ClassifyArgs) => adhoc::classify,
+    Init(init::InitArgs) => init::run,
+    Schema(schema::SchemaArgs) => schema::run,
+    Doctor(doctor::DoctorArgs) => doctor::run,
     Model(model::ModelCommand) => model::run,
     Generate(generate::GenerateArgs) => generate::run,
     Bench(bench::BenchArgs) => bench::run,

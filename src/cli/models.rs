@@ -15,8 +15,8 @@ use super::options::{Settings, Verbosity};
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{
-    Backend, Engine, EngineOptions, LoadError, Origin, Quantize, Quantizing, ToKeep, keep_quantized, load_engine,
-    quantization_label,
+    Backend, CancelToken, Engine, EngineOptions, LoadError, Origin, Quantize, Quantizing, ToKeep, keep_quantized,
+    load_engine, quantization_label,
 };
 use crate::inference::hub::{self, Event, HubError, ModelFiles, ModelKind, Network, Preferred, Skipped};
 use crate::inference::kernels::Isa;
@@ -177,12 +177,13 @@ fn quantized(
     files: &ModelFiles,
     choice: Quantize,
     settings: &Settings,
+    cancel: &CancelToken,
     tell: &dyn Fn(&str),
 ) -> Result<Option<(Quantization, PathBuf)>, Failure> {
     let Some(quantization) = quantization(files, choice) else { return Ok(None) };
     let kept = kept_path(files, quantization, &settings.cache_dir()?);
     let (name, source, digest) = (files.name.as_str(), path_of(files), files.digest.as_str());
-    keep_quantized(&ToKeep { name, source, digest, quantization, kept: &kept }, &|event| {
+    keep_quantized(&ToKeep { name, source, digest, quantization, kept: &kept, cancel }, &|event| {
         let text = match event {
             Quantizing::Waiting => "another process is quantizing it; waiting".to_owned(),
             Quantizing::Replacing { fact } => format!("{} is made again: {fact}", kept.display()),
@@ -215,7 +216,20 @@ pub fn load(
     options: &EngineOptions,
     tell: &dyn Fn(&str),
 ) -> Result<Engine, Failure> {
-    let quantized = quantized(files, choice, settings, tell)?;
+    load_unless(&CancelToken::default(), files, choice, settings, as_of, options, tell)
+}
+
+/// The same, given up when it is cancelled.
+pub fn load_unless(
+    cancel: &CancelToken,
+    files: &ModelFiles,
+    choice: Quantize,
+    settings: &Settings,
+    as_of: Date,
+    options: &EngineOptions,
+    tell: &dyn Fn(&str),
+) -> Result<Engine, Failure> {
+    let quantized = quantized(files, choice, settings, cancel, tell)?;
     let origin = Origin {
         name: &files.name,
         digest: &files.digest,
@@ -232,7 +246,7 @@ pub fn weights(name: &str, choice: Quantize, settings: &Settings) -> Result<(Pat
         return Ok((path, None));
     }
     let files = hub::resolve(name, &hub_options(settings)?, &Downloads::new(settings))?;
-    Ok(match quantized(&files, choice, settings, &teller(settings))? {
+    Ok(match quantized(&files, choice, settings, &CancelToken::default(), &teller(settings))? {
         Some((quantization, kept)) => (kept, Some(quantization)),
         None => (path_of(&files).to_owned(), None),
     })
@@ -275,6 +289,7 @@ impl From<LoadError> for Failure {
                 Exit::OutOfResources,
                 diagnostic.hint("make room, choose another folder with --cache-dir, or use the weights as they are with --quantize none"),
             ),
+            LoadError::Stopped => Self::new(Exit::Interrupted, diagnostic),
             _ => Self::new(Exit::NoModel, diagnostic),
         }
     }

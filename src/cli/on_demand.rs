@@ -6,14 +6,15 @@ use std::sync::{Arc, OnceLock};
 use jiff::civil::Date;
 use serde_json::Value;
 
-use super::models;
+use super::exit::Exit;
 use super::options::Settings;
+use super::{Failure, models};
 use crate::corpus::document::Document;
 use crate::corpus::reader::{self, Isolation, ReadOptions, ReadReason};
-use crate::inference::engine::{EngineOptions, Generator, Quantize, Scripted, card_digest};
+use crate::inference::engine::{CancelToken, EngineOptions, Generator, Quantize, Scripted, card_digest};
 use crate::inference::hub::{self, HubError, Preferred};
 use crate::pipeline::events::{Event, ModelEvent, Observer};
-use crate::pipeline::model::{ModelError, ModelIdentity, ModelSource};
+use crate::pipeline::model::{ModelError, ModelErrorCause, ModelIdentity, ModelSource};
 use crate::pipeline::run::DocumentReader;
 use crate::steps::{Reason, StepError};
 
@@ -28,6 +29,8 @@ pub struct OnDemand<'a> {
     pub quantize: Quantize,
     pub as_of: Date,
     pub observer: &'a dyn Observer,
+    /// Ends what is done before the model is there.
+    pub cancel: CancelToken,
     resolved: OnceLock<Result<Preferred, ModelError>>,
 }
 
@@ -40,12 +43,13 @@ impl<'a> OnDemand<'a> {
         as_of: Date,
         observer: &'a dyn Observer,
     ) -> Self {
-        Self { preference, settings, engine, quantize, as_of, observer, resolved: OnceLock::new() }
+        let (cancel, resolved) = (CancelToken::default(), OnceLock::new());
+        Self { preference, settings, engine, quantize, as_of, observer, cancel, resolved }
     }
 
     fn resolved(&self) -> Result<&Preferred, ModelError> {
         let resolve = || {
-            let options = models::hub_options(self.settings).map_err(|f| told(f.diagnostics))?;
+            let options = models::hub_options(self.settings).map_err(told)?;
             hub::resolve_preferred(&self.preference, &options, &Heard(self.observer)).map_err(|e| from_hub(&e))
         };
         self.resolved.get_or_init(resolve).as_ref().map_err(Clone::clone)
@@ -87,19 +91,24 @@ impl ModelSource for OnDemand<'_> {
         }
         let files = &self.resolved()?.files;
         let tell = |text: &str| self.observer.on(&Event::Note(text));
-        let engine = models::load(files, self.quantize, self.settings, self.as_of, &self.engine, &tell);
-        let engine = engine.map_err(|f| told(f.diagnostics))?;
-        Ok(Arc::new(engine))
+        let (cancel, settings) = (&self.cancel, self.settings);
+        let engine = models::load_unless(cancel, files, self.quantize, settings, self.as_of, &self.engine, &tell);
+        Ok(Arc::new(engine.map_err(told)?))
     }
 }
 
-fn told(diagnostics: Vec<crate::diagnostic::Diagnostic>) -> ModelError {
-    let message = diagnostics.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("; ");
-    ModelError { message, hints: diagnostics.into_iter().flat_map(|d| d.hints).collect() }
+fn told(failure: Failure) -> ModelError {
+    let message = failure.diagnostics.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("; ");
+    let cause = match failure.exit {
+        Exit::OutOfResources => ModelErrorCause::Resources,
+        Exit::Interrupted => ModelErrorCause::Cancelled,
+        _ => ModelErrorCause::Model,
+    };
+    ModelError { message, cause, hints: failure.diagnostics.into_iter().flat_map(|d| d.hints).collect() }
 }
 
 fn from_hub(error: &HubError) -> ModelError {
-    ModelError { message: error.to_string(), hints: error.hint().into_iter().collect() }
+    ModelError { hints: error.hint().into_iter().collect(), ..ModelError::new(error.to_string()) }
 }
 
 /// The hub's events as those of a run.

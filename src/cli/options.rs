@@ -9,6 +9,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use etcetera::BaseStrategy;
 
 use crate::diagnostic::Diagnostic;
+use crate::pipeline::places::Shard;
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -47,18 +48,60 @@ pub struct ModelArgs {
     pub model: Option<String>,
 }
 
-/// The options of commands that take a pipeline's parameters.
+/// The options of commands that take a pipeline.
 #[derive(Args, Clone, Debug, Default)]
 pub struct ParamArgs {
     /// Set a parameter of the pipeline; may be given many times
-    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = parse_param)]
+    #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub params: Vec<(String, String)>,
+    /// Change what the file's profile of that name changes
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Set a value of the file, such as run.max_failed=5%; steps go by their id; may be given many times
+    #[arg(long = "set", value_name = "PATH=VALUE", value_parser = parse_pair)]
+    pub sets: Vec<(String, String)>,
 }
 
-fn parse_param(text: &str) -> Result<(String, String), String> {
+/// Returns an environment variable that a pipeline's parameter names.
+pub fn variable(name: &str) -> Option<String> {
+    env::var(name).ok()
+}
+
+/// Reads `2/5`, counted from 1, or `auto` and `auto/5`, which the scheduler's variables settle.
+pub fn parse_shard(text: &str) -> Result<Shard, String> {
+    shard(text, &|name| env::var(name).ok()?.trim().parse().ok())
+}
+
+fn shard(text: &str, number: &dyn Fn(&str) -> Option<usize>) -> Result<Shard, String> {
+    let (which, of) = text.split_once('/').map_or((text, None), |(which, of)| (which, Some(of)));
+    let of = match of.map(str::parse::<usize>) {
+        None => None,
+        Some(Ok(of)) => Some(of),
+        Some(Err(_)) => return Err("write I/N, such as 2/5".into()),
+    };
+    let (index, of) = match which {
+        "auto" => match (number("SLURM_ARRAY_TASK_ID"), number("JOB_COMPLETION_INDEX")) {
+            (Some(id), _) => {
+                let first = number("SLURM_ARRAY_TASK_MIN").unwrap_or(0);
+                (id.checked_sub(first), of.or(number("SLURM_ARRAY_TASK_COUNT")))
+            }
+            (None, Some(index)) => (Some(index), of),
+            (None, None) => return Err("neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set".into()),
+        },
+        which => (which.parse::<usize>().ok().and_then(|n| n.checked_sub(1)), of),
+    };
+    match (index, of) {
+        (Some(index), Some(of)) if index < of => Ok(Shard { index, of }),
+        (_, None) => Err("say of how many: write I/N, such as 2/5, or auto/5".into()),
+        (_, Some(of)) => Err(format!("shards of {of} are 1/{of} to {of}/{of}")),
+    }
+}
+
+/// Reads a name, `=` and a value.
+pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("write NAME=VALUE".into()),
+        _ => Err("write a name, = and a value".into()),
     }
 }
 
@@ -143,10 +186,25 @@ mod tests {
     }
 
     #[test]
+    fn a_shard_is_said_or_asked_of_the_scheduler() {
+        let slurm = |name: &str| {
+            let set = [("SLURM_ARRAY_TASK_ID", 3), ("SLURM_ARRAY_TASK_MIN", 1), ("SLURM_ARRAY_TASK_COUNT", 4)];
+            set.iter().find(|(n, _)| *n == name).map(|(_, v)| *v)
+        };
+        let kubernetes = |name: &str| (name == "JOB_COMPLETION_INDEX").then_some(0);
+        let none = |_: &str| None;
+        assert_eq!(shard("2/5", &none), Ok(Shard { index: 1, of: 5 }));
+        assert_eq!(shard("auto", &slurm), Ok(Shard { index: 2, of: 4 }));
+        assert_eq!(shard("auto/3", &kubernetes), Ok(Shard { index: 0, of: 3 }));
+        assert!(shard("auto", &kubernetes).unwrap_err().contains("of how many"));
+        assert!(["0/5", "6/5", "x/5", "2/x", "2", "auto"].iter().all(|text| shard(text, &none).is_err()));
+    }
+
+    #[test]
     fn a_parameter_keeps_equals_signs_of_its_value() {
-        assert_eq!(parse_param("a=b=c"), Ok(("a".into(), "b=c".into())));
-        assert_eq!(parse_param("a="), Ok(("a".into(), String::new())));
-        assert!(parse_param("a").is_err() && parse_param("=b").is_err());
+        assert_eq!(parse_pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(parse_pair("a="), Ok(("a".into(), String::new())));
+        assert!(parse_pair("a").is_err() && parse_pair("=b").is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `quarry run`: a pipeline over its documents. Decides what a run's end means for whoever started it.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,12 +18,18 @@ use crate::diagnostic::Diagnostic;
 use crate::inference::engine::CancelToken;
 use crate::pipeline::check::Checked;
 use crate::pipeline::evaluate::Evaluator;
+use crate::pipeline::event_log::EventLog;
+use crate::pipeline::events::{Event, Observer};
+use crate::pipeline::metrics::metrics;
+use crate::pipeline::model::ModelErrorCause;
+use crate::pipeline::places::Shard;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
 use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
+use crate::pipeline::select::select;
 
 /// Run a pipeline over its documents
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 pub struct RunArgs {
     /// The pipeline file
     #[arg(value_name = "FILE")]
@@ -37,6 +44,19 @@ pub struct RunArgs {
     /// Do only documents whose path or name matches; may be given many times
     #[arg(long, value_name = "GLOB")]
     pub only: Vec<String>,
+    /// Do only this step, those it reads, and the outputs they fill; may be given many times
+    #[arg(long, value_name = "STEP")]
+    pub select: Vec<String>,
+    /// Do only N documents, chosen by the seed: the same ones each time
+    #[arg(long, value_name = "N")]
+    pub sample: Option<usize>,
+    /// Do one share of the documents, as 2/5; `auto` asks Slurm's array job or Kubernetes' indexed job which one, and
+    /// `auto/5` says of how many; `quarry merge` puts them together
+    #[arg(long, value_name = "I/N", value_parser = super::options::parse_shard)]
+    pub shard: Option<Shard>,
+    /// Chooses the documents of --sample
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "sample")]
+    pub seed: u64,
     /// Documents worked on at once, instead of the pipeline's number
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub jobs: Option<u16>,
@@ -46,16 +66,53 @@ pub struct RunArgs {
     /// Give the report as JSON on standard output
     #[arg(long)]
     pub json: bool,
+    /// Add what happens to a file, one JSON line each
+    #[arg(long, value_name = "FILE")]
+    pub events: Option<PathBuf>,
+    /// Write the figures of the run to a file, for Prometheus' textfile collector
+    #[arg(long, value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
 
+/// Do the documents of a pipeline again that stand failed, and no others
+#[derive(Args, Debug)]
+pub struct RetryArgs {
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+pub fn retry(args: &RetryArgs, settings: &Settings) -> Result<Exit, Failure> {
+    work(&args.run, settings, true)
+}
+
 pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
-    let Checked { plan, warnings, .. } = check::load(&args.file, &args.params, &args.model)?
+    work(args, settings, false)
+}
+
+fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failure> {
+    let Checked { mut plan, warnings, .. } = check::load(&args.file, &args.params, &args.model)?
         .map_err(|diagnostics| Failure { exit: Exit::Wrong, diagnostics })?;
     if settings.verbosity != Verbosity::Quiet {
         print::diagnostics(&warnings);
     }
+    if !args.select.is_empty() {
+        for output in select(&mut plan, &args.select)? {
+            print::note(&print::shown(&format!("note: the output {output} is left out: it reads other steps")));
+        }
+    }
+    let (report, exit) = perform(&plan, args, settings, retry)?;
+    if args.json {
+        print::json(&serde_json::to_value(&report).unwrap_or_default())?;
+    } else if settings.verbosity != Verbosity::Quiet {
+        print::result(&summary(&report, &plan, settings.verbosity >= Verbosity::Verbose))?;
+    }
+    Ok(exit)
+}
+
+/// Runs a checked plan as it is asked for; prints nothing but how far it is.
+pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) -> Result<(RunReport, Exit), Failure> {
     let started = jiff::Zoned::now();
     let progress = Progress::new(settings);
     let mut engine = args.engine.options();
@@ -69,22 +126,68 @@ pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
     let as_of = super::generate::DEFAULT_AS_OF;
     let quantize = args.engine.quantize(plan.model.quantize);
     let model = OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, &progress);
+    let cancel = model.cancel.clone();
     let reader = CorpusReader::new();
     let evaluator = Evaluator::default();
     let mut environment =
         RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
-    environment.observer = &progress;
-    environment.options =
-        RunOptions { force: args.force, limit: args.limit, only: args.only.clone(), jobs: args.jobs.map(usize::from) };
+    let log = match args.events.as_ref().or(plan.run.events.as_ref()) {
+        Some(path) => Some(EventLog::open(path).map_err(|error| cannot_write(path, &error))?),
+        None => None,
+    };
+    let observer = Logged { log, told: &progress };
+    environment.observer = &observer;
+    environment.cancel = cancel;
+    environment.options = RunOptions {
+        force: args.force,
+        limit: args.limit,
+        only: args.only.clone(),
+        sample: args.sample.map(|number| (number, args.seed)),
+        shard: args.shard,
+        retry,
+        jobs: args.jobs.map(usize::from),
+    };
     let signals = Signals::watch(environment.cancel.clone())?;
-    let outcome = run_pipeline(&plan, &environment);
+    let outcome = run_pipeline(plan, &environment);
     let report = outcome.map_err(|error| failure(error, settings))?;
-    if args.json {
-        print::json(&serde_json::to_value(&report).unwrap_or_default())?;
-    } else if settings.verbosity != Verbosity::Quiet {
-        print::result(&summary(&report, &plan, settings.verbosity >= Verbosity::Verbose))?;
+    if let Some(path) = &args.metrics_file {
+        write_metrics(path, &report).map_err(|error| cannot_write(path, &error))?;
     }
-    Ok(exit(&report, &signals))
+    let exit = exit(&report, &signals);
+    Ok((report, exit))
+}
+
+/// Tells what happens, and keeps it where that was asked for.
+struct Logged<'a> {
+    log: Option<EventLog>,
+    told: &'a Progress,
+}
+
+impl Observer for Logged<'_> {
+    fn on(&self, event: &Event<'_>) {
+        if let Some(Err(error)) = self.log.as_ref().map(|log| log.add(event)) {
+            self.told.on(&Event::Note(&format!("events can no longer be written: {error}")));
+        }
+        self.told.on(event);
+    }
+}
+
+/// Under another name first: a collector never reads half a file.
+fn write_metrics(path: &Path, report: &RunReport) -> std::io::Result<()> {
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut part = tempfile::Builder::new().prefix(".quarry-metrics").tempfile_in(folder)?;
+    part.write_all(metrics(report, jiff::Timestamp::now().as_second()).as_bytes())?;
+    #[cfg(unix)]
+    {
+        // The collector is another user.
+        use std::os::unix::fs::PermissionsExt;
+        part.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+    }
+    part.persist(path).map(drop).map_err(|error| error.error)
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::wrong(format!("{} cannot be written: {error}", path.display()))
 }
 
 /// What a finished report means for the caller.
@@ -92,13 +195,14 @@ fn exit(report: &RunReport, signals: &Signals) -> Exit {
     let unwell = report.documents.iter().any(|d| matches!(d.standing(), State::Failed | State::Partial));
     match &report.outcome {
         Outcome::Interrupted => signals.exit(),
+        Outcome::DeadlineReached => Exit::Deadline,
         Outcome::TooManyFailed { .. } | Outcome::Stopped { .. } => Exit::TooManyFailed,
         Outcome::Finished if unwell => Exit::SomeFailed,
         Outcome::Finished => Exit::Done,
     }
 }
 
-fn failure(error: RunError, settings: &Settings) -> Failure {
+pub fn failure(error: RunError, settings: &Settings) -> Failure {
     let diagnostic = Diagnostic::error(error.to_string());
     let (exit, diagnostic) = match &error {
         RunError::Inputs(_) | RunError::Only { .. } | RunError::Output { .. } => (Exit::Wrong, diagnostic),
@@ -106,6 +210,9 @@ fn failure(error: RunError, settings: &Settings) -> Failure {
             (Exit::Wrong, diagnostic.hint("nothing was started; choose another folder, or make this one writable"))
         }
         RunError::Locked(_) => (Exit::Locked, diagnostic.hint("wait for it to end; its lock goes with it")),
+        RunError::Model(error) if error.cause == ModelErrorCause::Resources => {
+            (Exit::OutOfResources, error.hints.iter().fold(diagnostic, |d, h| d.hint(h.clone())))
+        }
         RunError::Model(error) => {
             let mut diagnostic = error.hints.iter().fold(diagnostic, |d, h| d.hint(h.clone()));
             if settings.offline {
@@ -180,6 +287,8 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
         Outcome::Stopped { document } => {
             text.push_str(&format!("stopped: {document} failed at a step with on_error: stop\n"));
         }
+        Outcome::DeadlineReached => text
+            .push_str("the deadline came first: what is finished is kept, and the same command goes on from there\n"),
         Outcome::Interrupted => {
             text.push_str("interrupted: what is finished is kept, and the same command goes on from there\n");
         }

@@ -4,3 +4,4 @@
 pub mod chunker;
 pub mod document;
 pub mod reader;
+pub mod sentences;

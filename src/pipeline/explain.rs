@@ -2,7 +2,7 @@
 //! Reads the same tables as `check`. Returns text, prints nothing.
 
 use super::check::Checked;
-use super::plan::{OnError, OutputContent, OutputFormat, StepPlan};
+use super::plan::{OnError, OutputContent, OutputFormat, Per, StepPlan};
 use super::tables::{MODEL, OUTPUT, RUN, SOURCE, STEP, read_keys};
 use super::tree::{Node, NodeValue};
 use crate::spec::{KeySpec, ValueSpec};
@@ -23,7 +23,9 @@ pub fn pipeline(checked: &Checked) -> String {
         page.rows(
             2,
             params.entries().iter().map(|e| {
+                let is_secret = checked.params.iter().any(|p| p.name == e.key && p.is_secret);
                 let value = plan.params.get(&e.key).map(shown_json).unwrap_or_default();
+                let value = if is_secret { "(secret)".to_owned() } else { value };
                 let kind = e.value.get("type").and_then(Node::as_str).unwrap_or_default();
                 let help = e.value.get("help").and_then(Node::as_str).map(|h| format!("; {h}")).unwrap_or_default();
                 (e.key.clone(), format!("{value}  ({kind}{help})"))
@@ -86,6 +88,13 @@ fn step(page: &mut Page, number: usize, step: &StepPlan, node: &Node) {
     if let Some(when) = &step.when {
         rows.push(("only where".to_owned(), when.clone()));
     }
+    match (step.rounds.per, &step.rounds.over, &step.rounds.foreach) {
+        (Per::Document, _, Some(list)) => rows.push(("done for".into(), format!("each item of {list}"))),
+        (Per::Document, Some(units), None) => rows.push(("reads only".into(), units.clone())),
+        (Per::Document, None, None) => {}
+        (per, None, _) => rows.push(("done for".into(), format!("each {} of the document", per.name()))),
+        (per, Some(units), _) => rows.push(("done for".into(), format!("each {} of {units}", per.name()))),
+    }
     if !step.reads.is_empty() {
         rows.push(("uses".into(), step.reads.iter().map(|r| format!("steps.{r}")).collect::<Vec<_>>().join(", ")));
     }
@@ -93,6 +102,7 @@ fn step(page: &mut Page, number: usize, step: &StepPlan, node: &Node) {
         OnError::Stop => "the run ends",
         OnError::Quarantine => "the document is set aside with its reason, the run goes on",
         OnError::Skip => "its value is none, the document goes on and ends partial",
+        OnError::Mark => "it is marked, the document goes on and ends partial",
     };
     let origin = if node.get("on_error").is_some() { "" } else { "  (from `run`)" };
     rows.push(("if it fails".into(), format!("{on_error}{origin}")));
@@ -156,6 +166,7 @@ pub fn section(name: &str) -> Option<String> {
         "outputs" => OUTPUT,
         "run" => RUN,
         "params" => super::tables::PARAM,
+        "tests" => super::tables::TEST,
         _ => return None,
     };
     let mut page = Page::default();

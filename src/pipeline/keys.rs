@@ -14,7 +14,7 @@ use super::names::RunNames;
 use super::plan::{OnError, OutputContent, OutputPlan, Plan, SourcePlan, StepPlan};
 
 /// Part of every key: goes up whenever a step or a reader may make something else of the same document and options.
-pub const STEPS_RESULT_VERSION: u32 = 1;
+pub const STEPS_RESULT_VERSION: u32 = 2;
 
 /// Returns the hash of a plan's steps and outputs, with the parameters and names of the run that they mention.
 ///
@@ -69,8 +69,10 @@ fn step_value(step: &StepPlan) -> Value {
         OnError::Stop => "stop",
         OnError::Quarantine => "quarantine",
         OnError::Skip => "skip",
+        OnError::Mark => "mark",
     };
-    json!([step.id, step.kind.name, step.when, on_error, step.resolved])
+    let rounds = &step.rounds;
+    json!([step.id, step.kind.name, step.when, on_error, step.resolved, rounds.per.name(), rounds.over, rounds.foreach])
 }
 
 fn output_value(output: &OutputPlan) -> Value {

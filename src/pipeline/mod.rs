@@ -2,15 +2,19 @@
 //! Read [`plan::Plan`] first, then [`run::run`]. Prints nothing, reads no environment, decides no exit code.
 
 pub mod check;
+pub mod config;
+pub mod editor;
 pub mod explain;
 pub mod file;
 pub mod files;
+pub mod overlay;
 pub mod params;
 pub mod plan;
 pub mod quantity;
 pub mod references;
 pub mod schemas;
 pub mod scope;
+pub mod select;
 pub mod shape;
 pub mod tables;
 pub mod tree;
@@ -32,6 +36,8 @@ pub mod sealed;
 pub mod shown;
 pub mod sink;
 
+pub mod event_log;
 pub mod events;
+pub mod metrics;
 pub mod panics;
 pub mod report;

@@ -27,17 +27,29 @@ pub struct ModelIdentity {
     pub fallback: Option<String>,
 }
 
-/// A model that is missing, damaged or not the one it should be.
+/// A model that cannot be had: missing, damaged, not the one it should be, or too much for this machine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ModelError {
     pub message: String,
     pub hints: Vec<String>,
+    pub cause: ModelErrorCause,
+}
+
+/// What it is that keeps a model away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ModelErrorCause {
+    #[default]
+    Model,
+    /// Disk or memory of this machine.
+    Resources,
+    /// It was given up from outside.
+    Cancelled,
 }
 
 impl ModelError {
     pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hints: Vec::new() }
+        Self { message: message.into(), hints: Vec::new(), cause: ModelErrorCause::default() }
     }
 }
 

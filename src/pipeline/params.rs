@@ -14,10 +14,36 @@ use crate::diagnostic::{Diagnostic, suggest};
 /// The types a parameter can have.
 pub const TYPES: &[&str] = &["text", "integer", "number", "boolean", "path", "glob", "duration"];
 
+/// A parameter as a run has it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolvedParam {
+    pub name: String,
+    pub value: Value,
+    pub origin: ParamOrigin,
+    pub is_secret: bool,
+}
+
+/// Where the value of a parameter comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParamOrigin {
+    CommandLine,
+    Environment(String),
+    Default(Position),
+    /// It may be left out, and is.
+    Nothing,
+}
+
+/// What is given to a pipeline from outside.
+pub struct Given<'a> {
+    pub overrides: &'a [(String, String)], // -p name=value, as typed
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
 /// Every parameter with its final value.
 #[derive(Debug, Default)]
 pub struct Params {
     declared: Vec<String>,
+    origins: Vec<(ParamOrigin, bool)>, // of the declared, and whether it is a secret
     values: Value, // an object; a parameter that is faulty is absent, an optional one left out is null
     used: RefCell<BTreeSet<String>>,
 }
@@ -31,24 +57,36 @@ struct Declaration<'n> {
     min: Option<f64>,
     max: Option<f64>,
     optional: bool,
+    is_secret: bool,
 }
 
 impl Params {
-    /// Returns the values of a checked `params` section: `shaped` is its normal form. Overrides win over defaults;
-    /// a relative path among them is one of `current_folder`.
+    /// Returns the values of a checked `params` section: `shaped` is its normal form. Overrides win over the environment,
+    /// and that over defaults; a relative path from outside is one of `current_folder`.
     pub fn resolve(
         source: &SourceText,
         section: Option<&Node>,
         shaped: &Map<String, Value>,
-        overrides: &[(String, String)],
+        from_outside: &Given<'_>,
         current_folder: &Path,
         faults: &mut Vec<Diagnostic>,
     ) -> Self {
         let entries = section.map(Node::entries).unwrap_or_default();
         let declared: Vec<String> = entries.iter().map(|e| e.key.clone()).collect();
-        let given = overrides_by_name(overrides, &declared, faults);
+        let given = overrides_by_name(from_outside.overrides, &declared, faults);
         let mut values = Map::new();
+        let mut origins = Vec::new();
         for entry in entries {
+            let is_secret = entry.value.get("secret").is_some_and(|s| s.value == NodeValue::Bool(true));
+            let variable = shaped.get(&entry.key).and_then(|k| k.get("env")).and_then(Value::as_str);
+            let from_environment = variable.and_then(|v| Some((v, (from_outside.environment)(v)?)));
+            let (text, origin) = match (given.get(entry.key.as_str()), &from_environment, entry.value.get("default")) {
+                (Some(text), _, _) => (Some(*text), ParamOrigin::CommandLine),
+                (None, Some((v, text)), _) => (Some(text.as_str()), ParamOrigin::Environment((*v).to_owned())),
+                (None, None, Some(default)) => (None, ParamOrigin::Default(default.at)),
+                (None, None, None) => (None, ParamOrigin::Nothing),
+            };
+            origins.push((origin.clone(), is_secret));
             let Some(keys) = shaped.get(&entry.key) else { continue };
             let Some(kind) = keys.get("type").and_then(Value::as_str) else { continue };
             let declaration = Declaration {
@@ -59,16 +97,26 @@ impl Params {
                 min: keys.get("min").and_then(Value::as_f64),
                 max: keys.get("max").and_then(Value::as_f64),
                 optional: keys.get("optional").and_then(Value::as_bool).unwrap_or(false),
+                is_secret,
             };
             let required = keys.get("required").and_then(Value::as_bool).unwrap_or(false);
-            match declaration.value(required, given.get(entry.key.as_str()).copied(), current_folder) {
+            match declaration.value(required, text.map(|text| (text, &origin)), current_folder) {
                 Ok(value) => {
                     values.insert(entry.key.clone(), value);
                 }
                 Err((diagnostic, at)) => faults.push(diagnostic.at(at.in_file(&source.path))),
             }
         }
-        Self { declared, values: Value::Object(values), used: RefCell::default() }
+        Self { declared, origins, values: Value::Object(values), used: RefCell::default() }
+    }
+
+    /// Returns every parameter that has a value, in the order of the file.
+    pub fn resolved(&self) -> Vec<ResolvedParam> {
+        let one = |(name, (origin, is_secret)): (&String, &(ParamOrigin, bool))| {
+            let (name, value) = (name.clone(), self.values.get(name)?.clone());
+            Some(ResolvedParam { name, value, origin: origin.clone(), is_secret: *is_secret })
+        };
+        self.declared.iter().zip(&self.origins).filter_map(one).collect()
     }
 
     pub fn values(&self) -> &Value {
@@ -129,7 +177,7 @@ impl Declaration<'_> {
     fn value(
         &self,
         required: bool,
-        given: Option<&str>,
+        given: Option<(&str, &ParamOrigin)>,
         current_folder: &Path,
     ) -> Result<Value, (Diagnostic, Position)> {
         if let Some(default) = self.default.filter(|_| required) {
@@ -145,9 +193,14 @@ impl Declaration<'_> {
             })?),
             None => None,
         };
-        if let Some(text) = given {
+        if let Some((text, origin)) = given {
             return self.typed(&self.node_of(text, current_folder)).ok_or_else(|| {
-                let message = format!("`-p {}={text}` must be {}", self.name, self.describe());
+                let shown = if self.is_secret { "…" } else { text };
+                let said = match origin {
+                    ParamOrigin::Environment(variable) => format!("{variable}={shown}` of the environment"),
+                    _ => format!("-p {}={shown}`", self.name),
+                };
+                let message = format!("`{said} must be {}", self.describe());
                 (Diagnostic::error(message), self.at)
             });
         }

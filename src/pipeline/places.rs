@@ -25,6 +25,36 @@ pub struct Places {
 pub struct Target {
     pub root: PathBuf,
     pub kind: TargetKind,
+    /// The folder for half-written files, in the root's own state: one of its own for each shard.
+    pub parts: String,
+}
+
+/// A part of the inputs that one of several processes does, which share nothing but the folders.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    pub index: usize, // from 0
+    pub of: usize,
+}
+
+impl Shard {
+    /// Whether a document belongs to it: by its name alone, so that listing anew moves nothing.
+    pub fn holds(self, document: &str) -> bool {
+        let hash = blake3::hash(document.as_bytes());
+        let mut first = [0; 8];
+        first.copy_from_slice(&hash.as_bytes()[..8]);
+        u64::from_le_bytes(first) % self.of as u64 == self.index as u64
+    }
+
+    fn folder(self) -> String {
+        format!("shard-{}-of-{}", self.index + 1, self.of)
+    }
+
+    /// Returns the shard whose state stands in a folder of that name.
+    pub fn of_folder(name: &str) -> Option<Self> {
+        let (index, of) = name.strip_prefix("shard-")?.split_once("-of-")?;
+        let (index, of) = (index.parse::<usize>().ok()?.checked_sub(1)?, of.parse().ok()?);
+        (index < of).then_some(Self { index, of })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +68,7 @@ pub enum TargetKind {
 impl Target {
     /// Returns the folder for half-written files of this output.
     pub fn parts(&self) -> PathBuf {
-        self.root.join(STATE_FOLDER).join(PARTS)
+        self.root.join(STATE_FOLDER).join(&self.parts)
     }
 }
 
@@ -56,14 +86,24 @@ pub enum PlaceError {
 pub const STATE_FOLDER: &str = ".quarry";
 
 const PARTS: &str = "parts";
+const LOCK: &str = "lock";
 
 impl Places {
-    /// Makes the folders, sees that they can be written, and locks them. `scope` knows `params` and `run` only.
-    pub fn open(plan: &Plan, state: Option<&Path>, scope: &Scope, disk: &Disk) -> Result<Self, PlaceError> {
+    /// Makes the folders, sees that they can be written, and locks them: the outputs' for everybody else, or, for a shard,
+    /// for everybody who is none. `scope` knows `params` and `run` only.
+    pub fn open(
+        plan: &Plan,
+        state: Option<&Path>,
+        scope: &Scope,
+        disk: &Disk,
+        shard: Option<Shard>,
+    ) -> Result<Self, PlaceError> {
+        let parts = shard.map_or_else(|| PARTS.to_owned(), |shard| format!("{PARTS}-{}", shard.folder()));
         let mut targets = Vec::new();
         for output in &plan.outputs {
             let mut target = target(output, &plan.folder, scope)?;
-            target.root = make_writable(&target.root, Some(STATE_FOLDER), disk)?;
+            target.root = make_writable(&target.root, Some(STATE_FOLDER), &parts, disk)?;
+            target.parts.clone_from(&parts);
             if let TargetKind::Table { path } = &target.kind {
                 let path = table_path(&target.root, path, disk)?;
                 target.kind = TargetKind::Table { path: path.clone() };
@@ -77,18 +117,20 @@ impl Places {
         }
         let state = match (state, targets.first()) {
             (Some(given), _) => given.to_path_buf(),
-            (None, Some(first)) => first.root.join(STATE_FOLDER).join(safe_name(&plan.name)),
-            (None, None) => plan.folder.join(STATE_FOLDER).join(safe_name(&plan.name)),
+            (None, Some(first)) => first.root.join(STATE_FOLDER).join(state_name(&plan.name)),
+            (None, None) => plan.folder.join(STATE_FOLDER).join(state_name(&plan.name)),
         };
-        let state = make_writable(&state, None, disk)?;
+        let state = shard.map_or_else(|| state.clone(), |shard| state.join(shard.folder()));
+        let state = make_writable(&state, None, PARTS, disk)?;
         let mut homes: Vec<PathBuf> =
             targets.iter().map(|t| t.root.join(STATE_FOLDER)).chain([state.clone()]).collect();
         homes.sort();
         homes.dedup();
-        let locks = homes.iter().map(|home| lock(home)).collect::<Result<_, _>>()?;
+        let locks = homes.iter().map(|home| lock(home, shard.is_some() && *home != state)).collect::<Result<_, _>>()?;
         // Only now: a part may belong to the run that held the lock until a moment ago.
         for home in &homes {
-            clear(&home.join(PARTS), disk).map_err(not_writable(home))?;
+            let parts = if *home == state { PARTS } else { &parts };
+            clear(&home.join(parts), disk).map_err(not_writable(home))?;
         }
         Ok(Self { state, targets, locks })
     }
@@ -101,6 +143,13 @@ impl Places {
     pub fn num_locks(&self) -> usize {
         self.locks.len()
     }
+}
+
+/// A pipeline may be called as a file of our own beside its state is.
+fn state_name(pipeline: &str) -> String {
+    let name = safe_name(pipeline);
+    let is_ours = name == LOCK || name == PARTS || name.starts_with(&format!("{PARTS}-"));
+    if is_ours { format!("{name}-state") } else { name }
 }
 
 fn not_writable(path: &Path) -> impl Fn(io::Error) -> PlaceError {
@@ -131,7 +180,7 @@ fn target(output: &OutputPlan, folder: &Path, scope: &Scope) -> Result<Target, P
             TargetKind::Table { path }
         }
     };
-    Ok(Target { root, kind })
+    Ok(Target { root, kind, parts: PARTS.to_owned() })
 }
 
 /// Splits a path template at the slashes outside its placeholders.
@@ -161,7 +210,7 @@ fn names_in_braces(template: &str, word: &str) -> bool {
 
 /// Makes a folder, with the place for parts in it or in its `inner` folder, and proves that it can be written: before
 /// a model is loaded, not after an hour. Returns where it really is.
-fn make_writable(folder: &Path, inner: Option<&str>, disk: &Disk) -> Result<PathBuf, PlaceError> {
+fn make_writable(folder: &Path, inner: Option<&str>, parts: &str, disk: &Disk) -> Result<PathBuf, PlaceError> {
     let prove = || {
         disk.create_folder(folder)?;
         let folder = fs::canonicalize(folder)?;
@@ -169,7 +218,7 @@ fn make_writable(folder: &Path, inner: Option<&str>, disk: &Disk) -> Result<Path
         if home.is_symlink() {
             return Err(io::Error::other(format!("{} is a link", home.display())));
         }
-        disk.create_folder(&home.join(PARTS))?;
+        disk.create_folder(&home.join(parts))?;
         tempfile::tempfile_in(&folder)?; // without a name where the system can: a kill leaves nothing behind
         Ok(folder)
     };
@@ -189,10 +238,11 @@ fn table_path(root: &Path, path: &Path, disk: &Disk) -> Result<PathBuf, PlaceErr
     Ok(path)
 }
 
-fn lock(home: &Path) -> Result<File, PlaceError> {
-    let path = home.join("lock");
+/// Shards share the lock of a folder that all of them write into; nobody else may have it meanwhile.
+fn lock(home: &Path, is_shared: bool) -> Result<File, PlaceError> {
+    let path = home.join(LOCK);
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(not_writable(&path))?;
-    match file.try_lock() {
+    match if is_shared { file.try_lock_shared() } else { file.try_lock() } {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(PlaceError::Locked(home.to_path_buf())),
         Err(TryLockError::Error(source)) => Err(PlaceError::NotWritable { path, source }),
@@ -232,6 +282,7 @@ mod tests {
         let pages = |root: &str, names: &[&str]| Target {
             root: root.into(),
             kind: TargetKind::Pages { names: names.iter().map(|n| n.to_string()).collect() },
+            parts: PARTS.into(),
         };
         let of = |path| target_of(path, false).unwrap();
         assert_eq!(of("out/{{ doc.stem }}.md"), pages("/p/out", &["{{ doc.stem }}.md"]));

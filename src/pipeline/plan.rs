@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::inference::engine::Quantize;
-use crate::steps::{GenerationDefaults, Step, StepKind};
+use crate::steps::{GenerationDefaults, Reason, Step, StepKind};
 
 /// A pipeline that is ready to run.
 pub struct Plan {
@@ -20,6 +20,7 @@ pub struct Plan {
     pub steps: Vec<StepPlan>, // in the order they run
     pub outputs: Vec<OutputPlan>,
     pub run: RunPlan,
+    pub tests: Vec<TestPlan>,
 }
 
 /// The `model` section.
@@ -45,11 +46,65 @@ pub struct StepPlan {
     pub kind: &'static StepKind,
     pub step: Arc<dyn Step>,
     pub when: Option<String>, // an expression; false leaves the step's value `none`
+    pub rounds: Rounds,
     pub on_error: OnError,
     /// The options as checked, defaults and the contents of the files they name included: what a cache key hashes.
     pub resolved: Value,
     /// Ids of the steps whose values this one can see in its templates and expressions.
     pub reads: Vec<String>,
+}
+
+/// How often a step is done for a document, and over what.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    pub per: Per,
+    /// An expression: the units it is done for, or, once per document, those that it reads.
+    pub over: Option<String>,
+    /// An expression: the step is done for each `item` of it.
+    pub foreach: Option<String>,
+}
+
+/// What a step is done for, once each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Per {
+    #[default]
+    Document,
+    Chunk,
+    Turn,
+    Page,
+}
+
+impl Per {
+    /// Returns the scope of that name, if a step can have it.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "document" => Self::Document,
+            "chunk" => Self::Chunk,
+            "turn" => Self::Turn,
+            "page" => Self::Page,
+            _ => return None,
+        })
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Document => "document",
+            Self::Chunk => "chunk",
+            Self::Turn => "turn",
+            Self::Page => "page",
+        }
+    }
+}
+
+impl Rounds {
+    /// Returns the name under which a step finds what it is done for; `None` where it is done once.
+    pub fn local(&self) -> Option<&'static str> {
+        match (self.per, &self.foreach) {
+            (Per::Document, None) => None,
+            (Per::Document, Some(_)) => Some("item"),
+            (per, _) => Some(per.name()),
+        }
+    }
 }
 
 pub struct OutputPlan {
@@ -79,6 +134,22 @@ pub enum OutputContent {
     },
 }
 
+/// A test of the pipeline itself.
+#[derive(Clone, Debug)]
+pub struct TestPlan {
+    pub name: String,
+    pub document: String, // its name
+    pub text: TestText,
+    pub answers: Value,      // a script that can be used
+    pub expect: Vec<String>, // expressions
+}
+
+#[derive(Clone, Debug)]
+pub enum TestText {
+    Inline(String),
+    File(PathBuf), // relative to the pipeline's folder
+}
+
 /// The `run` section.
 #[derive(Clone, Debug)]
 pub struct RunPlan {
@@ -88,6 +159,24 @@ pub struct RunPlan {
     pub step_timeout: Option<Duration>,
     pub in_flight: usize, // documents at once
     pub quarantine: Option<PathBuf>,
+    pub retry: Option<RetryPlan>,
+    pub deadline: Option<Deadline>,
+    pub events: Option<PathBuf>,
+}
+
+/// Whether a step that failed is tried again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RetryPlan {
+    pub times: usize,
+    pub on: Vec<Reason>,
+    pub temperature: f32,
+}
+
+/// When a run ends, whatever is left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    After(Duration),
+    At(jiff::civil::Time), // of the day, the next time it comes
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +187,8 @@ pub enum OnError {
     Quarantine,
     /// The step's value is `none`, the document goes on and ends `partial`.
     Skip,
+    /// As `Skip`; a check keeps its value and says what does not hold.
+    Mark,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -50,6 +50,8 @@ pub enum Outcome {
     },
     /// Cancelled from outside; what was finished is kept, and the next run goes on from there.
     Interrupted,
+    /// `run.deadline` came first; the next run goes on from there.
+    DeadlineReached,
 }
 
 /// The state of a document after a run.

@@ -55,8 +55,11 @@ pub const FILTERS: &[&str] =
 /// Names that steps bring themselves: the item or the part that they are at.
 pub const STEP_LOCALS: &[&str] = &["item", "out", "part"];
 
+/// Names that a step has where it is done for each of them.
+const UNITS: &[&str] = &["chunk", "turn", "page"];
+
 /// Scopes of the format for which this version has no steps yet.
-const SCOPES_OF_LATER: &[&str] = &["chunk", "turn", "page", "row", "group", "corpus"];
+const SCOPES_OF_LATER: &[&str] = &["row", "group", "corpus"];
 
 const FUNCTIONS: &[&str] = &["range", "dict", "namespace", "abs", "similar"];
 
@@ -65,6 +68,10 @@ pub struct KnownStep {
     pub id: String,
     /// `None` where its verb is faulty: whatever is said of its fields is then believed.
     pub kind: Option<&'static StepKind>,
+    /// The name of what it is done for, where that is not once; its value is then a list.
+    pub local: Option<&'static str>,
+    /// Its value is an object of a shape that its author says with `schema`.
+    pub is_object: bool,
 }
 
 /// Where a template or an expression stands.
@@ -159,7 +166,14 @@ impl Scope<'_> {
             }
         }
         read(index);
-        port_fault(name, self.steps[index].kind?)
+        if let Some((local, field)) = self.steps[index].local.zip(name.path.get(2)) {
+            let whole = format!("steps.{id}");
+            let message =
+                format!("`{whole}` is a list, one value for each {local}, and has no field {}", quoted(field));
+            let hint = format!("`{whole} | map(attribute=\"{field}\")` is the list of them");
+            return (!name.called).then(|| Diagnostic::error(message).hint(hint));
+        }
+        if self.steps[index].is_object { None } else { port_fault(name, self.steps[index].kind?) }
     }
 
     fn doc_fault(&self, name: &DottedName, seat: Seat) -> Option<Diagnostic> {
@@ -182,7 +196,10 @@ impl Scope<'_> {
                 known.push("steps");
                 known.extend(has_item.then_some("item"));
             }
-            Seat::Step(_) => known.extend(["steps"].iter().chain(STEP_LOCALS)),
+            Seat::Step(at) => {
+                known.extend(["steps"].iter().chain(STEP_LOCALS));
+                known.extend(self.steps[at].local);
+            }
         }
         if known.contains(&first) {
             return None;
@@ -200,6 +217,9 @@ impl Scope<'_> {
                 "`{first}` is known only in a step with `per: {first}`, which is not in this version of quarry"
             );
             return Some(Diagnostic::error(message));
+        }
+        if UNITS.contains(&first) {
+            return Some(Diagnostic::error(format!("`{first}` is known only in a step with `per: {first}`")));
         }
         if first == "item" {
             return Some(Diagnostic::error("`item` is known only where `explode` gives a list"));

@@ -27,7 +27,29 @@ pub static ROOT: &[KeySpec] = &[
     KeySpec::optional("outputs", ValueSpec::Any, "What is written."),
     KeySpec::optional("run", ValueSpec::Object(RUN), "What happens to failures, how long and how many at once."),
     later("eval", ""),
-    later("profiles", ""),
+    KeySpec::optional("profiles", ValueSpec::Any, "By name, what `--profile` changes in the other sections."),
+    KeySpec::optional(
+        "tests",
+        ValueSpec::Any,
+        "Documents with scripted answers and what must hold; `quarry test` runs them.",
+    ),
+];
+
+pub static TEST: &[KeySpec] = &[
+    KeySpec::required("name", ValueSpec::Text, "What the test is called."),
+    KeySpec::optional("file", ValueSpec::File, "The document it is tried on."),
+    KeySpec::optional("text", ValueSpec::Any, "The words of the document, instead of a file."),
+    KeySpec::optional("document", ValueSpec::Text, "What the document is called; how it is read goes by its ending."),
+    KeySpec::optional(
+        "answers",
+        ValueSpec::Any,
+        "The model's answers: rules `{ when, answer }`, the first that fits the prompt; or a JSON file that holds them.",
+    ),
+    KeySpec::required(
+        "expect",
+        ValueSpec::List(&ValueSpec::Expression),
+        "What must hold at the end, over `doc`, `steps`, `params` and `run`; `doc.state` is the state.",
+    ),
 ];
 
 pub static PARAM: &[KeySpec] = &[
@@ -43,8 +65,8 @@ pub static PARAM: &[KeySpec] = &[
         "Whether it may be left without a value: it is then none.",
     ),
     KeySpec::default("required", ValueSpec::Boolean, "false", "Whether the caller has to give it; it has no default."),
-    later("env", "give the value with -p, for example -p name=\"$NAME\""),
-    later("secret", ""),
+    KeySpec::optional("env", ValueSpec::Text, "The environment variable it is taken from where -p does not give it."),
+    KeySpec::default("secret", ValueSpec::Boolean, "false", "Whether its value is left out of what is shown."),
 ];
 
 const ANY_NUMBER: ValueSpec = ValueSpec::Number { min: f64::NEG_INFINITY, max: f64::INFINITY };
@@ -128,12 +150,21 @@ pub static STEP: &[KeySpec] = &[
         "document",
         "What the step is done for, once each.",
     ),
-    later("over", ""),
+    KeySpec::optional(
+        "over",
+        ValueSpec::Expression,
+        "With `per`, the chunks, turns or pages it is done for; else the only ones of the document that the step reads.",
+    ),
+    KeySpec::optional(
+        "foreach",
+        ValueSpec::Expression,
+        "A list: the step is done for each `item`, its value is a list.",
+    ),
     KeySpec::optional("when", ValueSpec::Expression, "Where it is false the step is left out and its value is none."),
     KeySpec::optional("on_error", ON_ERROR, "What its failure does to the document. By default, `run.on_error`."),
 ];
 
-const ON_ERROR: ValueSpec = ValueSpec::Choice(&["stop", "quarantine", "skip"]);
+const ON_ERROR: ValueSpec = ValueSpec::Choice(&["stop", "quarantine", "skip", "mark"]);
 
 pub static OUTPUT: &[KeySpec] = &[
     KeySpec::optional("name", ValueSpec::Text, "What it is called in reports. By default the name of its file."),
@@ -167,7 +198,7 @@ pub static RUN: &[KeySpec] = &[
         ON_ERROR,
         "quarantine",
         "What a failure does: `quarantine` sets the document aside with its reason and goes on, `skip` leaves the \
-         step's value none and the document partial, `stop` ends the run.",
+         step's value none and the document partial, `mark` too, and a `check` then keeps its value, `stop` ends the run.",
     ),
     KeySpec::default(
         "max_failed",
@@ -183,10 +214,14 @@ pub static RUN: &[KeySpec] = &[
         "Documents worked on at once; the model answers them together. Never changes what comes out.",
     ),
     KeySpec::optional("quarantine", ValueSpec::Setting, "A file that lists the failed documents, one JSON line each."),
-    later("retry", ""),
-    later("deadline", ""),
+    KeySpec::optional("retry", ValueSpec::Object(RETRY), "Whether a step that failed is tried again, and how."),
+    KeySpec::optional(
+        "deadline",
+        ValueSpec::Setting,
+        "When the run ends, whatever is left: a time of the day such as 06:00, or +5h after its start. Exit code 6.",
+    ),
     later("lock", "a second run on the same outputs ends at once"),
-    later("events", ""),
+    KeySpec::optional("events", ValueSpec::Setting, "A file that what happens is added to, one JSON line each."),
     later("nice", ""),
 ];
 
@@ -199,10 +234,28 @@ pub static TIMEOUT: &[KeySpec] = &[
     ),
 ];
 
+pub static RETRY: &[KeySpec] = &[
+    KeySpec::default("times", ValueSpec::Integer { min: 0, max: 10 }, "1", "How often a failed step is tried again."),
+    KeySpec::default(
+        "on",
+        ValueSpec::List(&ValueSpec::Choice(&["invalid-output", "timeout", "engine"])),
+        "[invalid-output, timeout]",
+        "Failures that are worth another try: an answer that does not fit, a step's time, the engine.",
+    ),
+    KeySpec::default("change", ValueSpec::Object(CHANGE), "{}", "What is different the next time."),
+];
+
+pub static CHANGE: &[KeySpec] = &[KeySpec::default(
+    "temperature",
+    ValueSpec::Number { min: 0.0, max: 2.0 },
+    "0.2",
+    "The temperature, with another seed each time; at 0 the same answer would come again.",
+)];
+
 /// How a source is read: the reader's own table.
 pub fn read_keys() -> &'static [KeySpec] {
     READ_KEYS
 }
 
 /// Verbs that the format knows and this version does not do yet.
-pub const LATER_VERBS: &[&str] = &["answer", "retrieve", "rerank", "filter", "set", "group", "dedupe", "sort", "check"];
+pub const LATER_VERBS: &[&str] = &["answer", "retrieve", "rerank"];

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::ask::{Asker, render_with};
 use super::options::Reader;
-use super::parts::{coverage, pack};
+use super::parts::{ByModel, coverage, pack};
 use super::prompt::{Template, texts};
 use super::{BuildContext, OptionFault, Port, Reason, Step, StepContext, StepError, StepKind, StepOutput};
 use crate::spec::{KeySpec, ValueSpec};
@@ -85,7 +85,7 @@ impl Step for Classify {
         let empty = prompt("")?;
         let room =
             asker.room(&empty, self.labels.iter().map(|(n, _)| asker.generator.count_tokens(n)).max().unwrap_or(0))?;
-        let parts = pack(cx.document, self.size.min(room), 0, &|line| asker.generator.count_tokens(line));
+        let parts = pack(cx.document, self.size.min(room), 0, &ByModel(asker.generator));
         let Some(first) = parts.first() else {
             return Err(StepError { reason: Reason::NoTextFound, detail: "there is nothing to classify".into() });
         };

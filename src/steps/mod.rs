@@ -11,12 +11,17 @@ use crate::corpus::document::Document;
 use crate::inference::engine::{CancelToken, GenerateError, Generator, Usage};
 use crate::spec::KeySpec;
 
+mod check;
 mod classify;
 mod extract;
 mod generate;
+mod lists;
 mod render;
+mod set;
 mod split;
 mod summarize;
+
+use lists::{dedupe, filter, group, sort};
 
 mod ask;
 mod grounding;
@@ -193,8 +198,20 @@ impl From<GenerateError> for StepError {
 }
 
 /// Every verb. The order is the one in which a newcomer meets them.
-pub static STEP_KINDS: &[&StepKind] =
-    &[&summarize::KIND, &extract::KIND, &classify::KIND, &generate::KIND, &split::KIND, &render::KIND];
+pub static STEP_KINDS: &[&StepKind] = &[
+    &summarize::KIND,
+    &extract::KIND,
+    &classify::KIND,
+    &generate::KIND,
+    &split::KIND,
+    &render::KIND,
+    &set::KIND,
+    &filter::KIND,
+    &sort::KIND,
+    &dedupe::KIND,
+    &group::KIND,
+    &check::KIND,
+];
 
 /// Returns when the first of these turns that has a time began, as `0:03:12`.
 fn moment(document: &Document, turns: &[usize]) -> Option<String> {

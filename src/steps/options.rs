@@ -64,6 +64,12 @@ impl<'a> Reader<'a> {
         compiled.map_err(|f| self.fault(path, template_message(name, &f))).ok()
     }
 
+    /// Compiles an expression.
+    pub fn expression(&mut self, path: &[&str]) -> Option<Expression> {
+        let source = self.text(path)?;
+        Templates::new().compile_expression(source).map_err(|f| self.fault(path, f.message)).ok()
+    }
+
     /// Compiles the expressions of a list.
     pub fn expressions(&mut self, path: &[&str]) -> Vec<Expression> {
         let sources = self.texts(path);

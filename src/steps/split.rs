@@ -3,18 +3,28 @@
 use serde_json::{Value, json};
 
 use super::options::Reader;
-use super::parts::{Part, pack};
+use super::parts::ByWords;
 use super::{BuildContext, OptionFault, Port, Step, StepContext, StepError, StepKind, StepOutput};
-use crate::corpus::document::Document;
+use crate::corpus::chunker::{Chunk, ChunkBy, ChunkOptions, Overlap, chunk};
+use crate::corpus::document::{Document, Turn};
 use crate::spec::{KeySpec, ValueSpec};
 
 pub static KIND: StepKind = StepKind {
     name: "split",
     summary: "Cuts a document into chunks of about equal size",
-    guide: "Turns are kept whole where they fit, then sentences, then words; every word is in a chunk. `overlap` repeats \
-            the last turns of a chunk at the beginning of the next. Sizes are in words: no model is loaded for them.",
+    guide: "What `by` names is kept whole where it fits, then sentences, then words; every word is in a chunk. `auto` is \
+            turns in a transcript, headings where there are any, pages in a PDF, and else sentences; what is asked for \
+            and not there gives way to sentences. `overlap` repeats the last of them at the beginning of the next chunk, \
+            up to half of it. `context: heading-path` puts the headings that a chunk stands under before its text. Sizes \
+            are in words: no model is loaded for them.",
     needs_model: false,
     keys: &[
+        KeySpec::default(
+            "by",
+            ValueSpec::Choice(&["auto", "turns", "paragraphs", "sentences", "headings", "pages"]),
+            "auto",
+            "What is kept whole where it fits",
+        ),
         KeySpec::default(
             "size",
             ValueSpec::Amount { units: &["words"] },
@@ -23,23 +33,29 @@ pub static KIND: StepKind = StepKind {
         ),
         KeySpec::default(
             "overlap",
-            ValueSpec::Amount { units: &["turns"] },
+            ValueSpec::Amount { units: &["turns", "paragraphs", "sentences", "pages", "words"] },
             "0 turns",
-            "Turns (paragraphs, where there are no turns) repeated from the chunk before, up to a quarter of a chunk",
+            "What is repeated from the chunk before; any unit but words is whatever the document is cut by",
+        ),
+        KeySpec::default(
+            "context",
+            ValueSpec::Choice(&["none", "heading-path"]),
+            "none",
+            "What stands before the text of a chunk",
         ),
     ],
     outputs: &[Port {
         name: "chunks",
         kind: "list",
-        help: "Each chunk as `{index, text, words, turns, at}`; `index` counts from 0",
+        help: "Each chunk as `{index, text, words, turns, at, pages, headings}`; `index` counts from 0",
     }],
     example: "id: chunks\nuse: split\nsize: 400 words\noverlap: 2 turns\n",
     build,
 };
 
 struct Split {
-    size: usize,    // words
-    overlap: usize, // turns or paragraphs
+    options: ChunkOptions,
+    heading_path: bool,
 }
 
 fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
@@ -48,47 +64,100 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
     if size < 10 {
         read.fault(&["size"], format!("a chunk of {size} words is too small to hold a sentence; 10 is the least"));
     }
-    let overlap = read.amount(&["overlap"]).map_or(0, |(n, _)| n);
-    read.finish(Some(Box::new(Split { size, overlap }) as Box<dyn Step>))
+    let by = match read.text(&["by"]) {
+        Some("turns") => ChunkBy::Turns,
+        Some("paragraphs") => ChunkBy::Paragraphs,
+        Some("sentences") => ChunkBy::Sentences,
+        Some("headings") => ChunkBy::Headings,
+        Some("pages") => ChunkBy::Pages,
+        _ => ChunkBy::Auto,
+    };
+    let overlap = match read.amount(&["overlap"]) {
+        Some((n, "words")) if n * 2 > size => {
+            read.fault(&["overlap"], format!("is more than half of the chunk's {size} words"));
+            Overlap::Units(0)
+        }
+        Some((n, "words")) => Overlap::Tokens(n),
+        other => Overlap::Units(other.map_or(0, |(n, _)| n)),
+    };
+    let options = ChunkOptions { by, size, overlap, even: true, label };
+    let heading_path = read.text(&["context"]) == Some("heading-path");
+    read.finish(Some(Box::new(Split { options, heading_path }) as Box<dyn Step>))
+}
+
+/// `Anna: `; a chunk is for people, who do not read ids.
+fn label(turn: &Turn) -> String {
+    turn.speaker.as_ref().map(|speaker| format!("{speaker}: ")).unwrap_or_default()
 }
 
 impl Step for Split {
     fn run(&self, cx: &StepContext<'_>) -> Result<StepOutput, StepError> {
-        let count = |line: &str| line.split_whitespace().count();
-        let parts = pack(cx.document, self.size, self.overlap, &count);
-        let chunks: Vec<Value> = parts.iter().enumerate().map(|(i, part)| chunk(cx.document, i, part)).collect();
+        let chunks = chunk(cx.document, &self.options, &ByWords);
+        let chunks: Vec<Value> = chunks.iter().map(|chunk| self.value(cx.document, chunk)).collect();
         Ok(StepOutput { value: json!({ "chunks": chunks }), ..StepOutput::default() })
     }
 }
 
-fn chunk(document: &Document, index: usize, part: &Part) -> Value {
-    let text = part.speech(document);
-    let turns = part.turns();
-    json!({
-        "index": index,
-        "words": text.split_whitespace().count(),
-        "turns": turns.iter().map(|&i| document.turns[i].id.to_string()).collect::<Vec<_>>(),
-        "at": super::moment(document, &turns),
-        "text": text,
-    })
+impl Split {
+    fn value(&self, document: &Document, chunk: &Chunk) -> Value {
+        let mut turns: Vec<usize> = chunk.pieces.iter().filter_map(|p| p.turn).collect();
+        turns.dedup();
+        let context = match self.heading_path && !chunk.heading_path.is_empty() {
+            true => format!("{}\n", chunk.heading_path.join(" > ")),
+            false => String::new(),
+        };
+        json!({
+            "index": chunk.index,
+            "words": chunk.text.split_whitespace().count(),
+            "turns": turns.iter().map(|&i| document.turns[i].id.to_string()).collect::<Vec<_>>(),
+            "at": super::moment(document, &turns),
+            "pages": chunk.pages.map(|(first, last)| (first..=last).collect::<Vec<_>>()).unwrap_or_default(),
+            "headings": chunk.heading_path,
+            "text": context + &chunk.text,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::steps::fakes::{self, Fake, meeting};
+    use crate::steps::fakes::{self, Fake, meeting, plain};
+
+    fn chunks(options: Value, document: &Document) -> Vec<Value> {
+        let fake = Fake::answering(|_| String::new());
+        let mut all = json!({ "by": "auto", "overlap": { "n": 0, "unit": "turns" }, "context": "none" });
+        all.as_object_mut().unwrap().extend(options.as_object().unwrap().clone());
+        fakes::run(&KIND, all, document, &fake).unwrap().value["chunks"].as_array().unwrap().clone()
+    }
 
     #[test]
     fn chunks_hold_every_turn_in_order() {
         let turns: Vec<(&str, &str)> = (0..30).map(|_| ("Anna", "one two three four five")).collect();
-        let fake = Fake::answering(|_| String::new());
-        let options = json!({ "size": { "n": 40, "unit": "words" }, "overlap": { "n": 0, "unit": "turns" } });
-        let out = fakes::run(&KIND, options, &meeting(&turns), &fake).unwrap();
-        let chunks = out.value["chunks"].as_array().unwrap();
+        let chunks = chunks(json!({ "size": { "n": 40, "unit": "words" } }), &meeting(&turns));
         let ids: Vec<&str> =
             chunks.iter().flat_map(|c| c["turns"].as_array().unwrap()).filter_map(Value::as_str).collect();
         assert_eq!(ids, (1..=30).map(|i| format!("T{i}")).collect::<Vec<_>>());
         assert!(chunks.iter().all(|c| c["words"].as_u64().unwrap() <= 40));
         assert_eq!(chunks[0]["at"], "0:00:00");
+        assert!(chunks[0]["text"].as_str().unwrap().starts_with("Anna: one two"));
+    }
+
+    #[test]
+    fn sections_carry_the_headings_they_stand_under() {
+        let mut document = plain("# A\none two three.\n## B\nfour five six.\n");
+        let heading =
+            |level, title: &str, range| crate::corpus::document::Heading { level, title: title.into(), range };
+        document.headings = vec![heading(1, "A", 0..3), heading(2, "B", 19..23)];
+        let options = json!({ "size": { "n": 10, "unit": "words" }, "by": "headings", "context": "heading-path" });
+        let chunks = chunks(options, &document);
+        assert_eq!(chunks.len(), 2);
+        assert_eq!((&chunks[1]["headings"], &chunks[1]["turns"]), (&json!(["A", "B"]), &json!([])));
+        assert!(chunks[1]["text"].as_str().unwrap().starts_with("A > B\n## B"), "{}", chunks[1]);
+    }
+
+    #[test]
+    fn an_overlap_over_half_a_chunk_is_refused() {
+        let options = json!({ "size": { "n": 40, "unit": "words" }, "overlap": { "n": 30, "unit": "words" } });
+        assert_eq!(fakes::build(&KIND, options).err().unwrap()[0].path, ["overlap"]);
     }
 }

@@ -1,69 +1,12 @@
-//! Sentences, words and how alike two texts are: what steps need to check a model's words against what was said.
+//! Words and how alike two texts are: what steps need to check a model's words against what was said.
 //! Knows English and German by name; other languages get the rules that hold everywhere.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
+
+pub use crate::corpus::sentences::{is_finished, sentences};
 
 /// Words that carry no content of their own, English and German.
 static STOPWORDS: &str = include_str!("../../templates/words/stopwords.txt");
-
-/// Abbreviations that end in a period without ending a sentence.
-const ABBREVIATIONS: &[&str] = &[
-    "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "no", "fig", "dept", "inc", "ltd",
-    "co", "z.b", "d.h", "bzw", "ca", "nr", "str", "usw", "u.a", "evtl", "ggf", "inkl", "hr", "fr", "sog",
-];
-
-/// Returns the ranges of the sentences of a text, in order, trimmed, without empty ones. A line break ends a
-/// sentence only where an empty line or a list mark follows.
-pub fn sentences(text: &str) -> Vec<Range<usize>> {
-    let mut found = Vec::new();
-    let mut start = 0;
-    let chars: Vec<(usize, char)> = text.char_indices().collect();
-    for (i, &(at, c)) in chars.iter().enumerate() {
-        let next = |n: usize| chars.get(i + n).map(|&(_, c)| c);
-        let ends = match c {
-            '\n' => next(1).is_none_or(|c| c == '\n' || c == '-' || c == '*' || c.is_ascii_digit()),
-            '.' | '!' | '?' | '…' => {
-                let closes = |c: char| matches!(c, '"' | '\'' | '”' | '’' | '»' | ')');
-                let after = (1..).map(next).find(|c| !c.is_some_and(closes)).flatten();
-                after.is_none_or(char::is_whitespace) && (c != '.' || !is_abbreviation(&text[start..at]))
-            }
-            _ => false,
-        };
-        if ends {
-            let mut end = at + c.len_utf8();
-            while text[end..].starts_with(['"', '\'', '”', '’', '»', ')']) {
-                end += text[end..].chars().next().map_or(0, char::len_utf8);
-            }
-            push_trimmed(text, start..end.max(start), &mut found);
-            start = end.max(start);
-        }
-    }
-    push_trimmed(text, start..text.len(), &mut found);
-    found
-}
-
-/// Returns whether a text ends as a sentence does.
-pub fn is_finished(sentence: &str) -> bool {
-    sentence.trim_end_matches(['"', '\'', '”', '’', '»', ')']).ends_with(['.', '!', '?', '…'])
-}
-
-fn push_trimmed(text: &str, range: Range<usize>, found: &mut Vec<Range<usize>>) {
-    let part = &text[range.clone()];
-    let start = range.start + part.len() - part.trim_start().len();
-    let end = start + part.trim().len();
-    if end > start {
-        found.push(start..end);
-    }
-}
-
-/// Whether the period after `before` belongs to its last word: "Dr", an initial, or a short number ("13. April").
-fn is_abbreviation(before: &str) -> bool {
-    let last = before.rsplit(char::is_whitespace).next().unwrap_or_default().trim_start_matches(['(', '"', '“', '„']);
-    let one_letter = last.chars().count() == 1 && last.chars().all(char::is_alphabetic) && last != "I";
-    let number = !last.is_empty() && last.len() <= 2 && last.chars().all(|c| c.is_ascii_digit());
-    one_letter || number || ABBREVIATIONS.contains(&last.to_lowercase().as_str())
-}
 
 /// Returns the words of a text in lower case: letters, digits and the apostrophes inside them.
 pub fn words(text: &str) -> Vec<String> {
@@ -150,32 +93,6 @@ pub fn without_fillers(said: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check_sentences(text: &str, expected: &[&str]) {
-        let found: Vec<&str> = sentences(text).into_iter().map(|r| &text[r]).collect();
-        assert_eq!(found, expected);
-    }
-
-    #[test]
-    fn sentences_end_where_a_reader_would_end_them() {
-        check_sentences("One. Two! \"Three?\" Four", &["One.", "Two!", "\"Three?\"", "Four"]);
-        check_sentences(
-            "Mr. Fairlie paid 4.50 on e.g. Monday. Good.",
-            &["Mr. Fairlie paid 4.50 on e.g. Monday.", "Good."],
-        );
-        check_sentences("Wir gehen am 13. April live. Gut.", &["Wir gehen am 13. April live.", "Gut."]);
-        check_sentences("- a\n- b", &["- a", "- b"]);
-        check_sentences(" \n ", &[]);
-    }
-
-    #[test]
-    fn every_range_of_odd_text_is_valid() {
-        for text in ["…\"”’é.", "a.\u{301}b.\n\n.", "。你好。", "\n1", ".)))"] {
-            for range in sentences(text) {
-                assert!(!text[range].trim().is_empty(), "{text}");
-            }
-        }
-    }
 
     #[test]
     fn likeness_ignores_small_words_and_endings() {

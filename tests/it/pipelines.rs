@@ -71,7 +71,7 @@ run: { quarantine: "failed.jsonl" }
 "#;
 
 /// One answer per document.
-const ECHO: &str = r#"
+pub const ECHO: &str = r#"
 version: 1
 name: echo
 sources: { docs: "in/*.vtt" }
@@ -84,12 +84,12 @@ run: { in_flight: 2 }
 "#;
 
 /// A folder with documents in `in/`, a pipeline and a script.
-struct Stage {
+pub struct Stage {
     folder: tempfile::TempDir,
 }
 
 impl Stage {
-    fn new(pipeline: &str, script: Value) -> Self {
+    pub fn new(pipeline: &str, script: Value) -> Self {
         let stage = Self { folder: tempfile::tempdir().unwrap() };
         stage.write("p.yaml", pipeline);
         stage.write("script.json", script.to_string());
@@ -98,7 +98,7 @@ impl Stage {
     }
 
     /// Documents about an apple, a berry and a cherry machine, and answers of every verb about them.
-    fn verbs() -> Self {
+    pub fn verbs() -> Self {
         let task = |thing: &str| {
             let said = format!("I will repair the {thing} machine on Friday.");
             json!([{ "evidence": ["T2"], "said": said, "task": format!("Repair the {thing} machine"), "owner": "Bo" }])
@@ -118,26 +118,26 @@ impl Stage {
     }
 
     /// `num` documents whose answers take `delay_ms` each.
-    fn slow(num: usize, delay_ms: u64) -> Self {
+    pub fn slow(num: usize, delay_ms: u64) -> Self {
         let stage = Self::new(ECHO, json!([{ "answer": "It was said.", "delay_ms": delay_ms }]));
         (0..num).for_each(|n| stage.machine(&format!("kiln{n:02}")));
         stage
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         fs::write(self.path(name), text).unwrap();
     }
 
-    fn read(&self, name: &str) -> String {
+    pub fn read(&self, name: &str) -> String {
         fs::read_to_string(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
     /// Writes a transcript of three turns about a machine.
-    fn machine(&self, thing: &str) {
+    pub fn machine(&self, thing: &str) {
         let cues = [
             format!("<v Anna>The {thing} machine stands still since Monday.</v>"),
             format!("<v Bo>I will repair the {thing} machine on Friday.</v>"),
@@ -146,7 +146,7 @@ impl Stage {
         self.transcript(&format!("in/{thing}.vtt"), "", &cues);
     }
 
-    fn transcript(&self, name: &str, title: &str, cues: &[String]) {
+    pub fn transcript(&self, name: &str, title: &str, cues: &[String]) {
         let mut text = "WEBVTT\n".to_owned();
         if !title.is_empty() {
             text.push_str(&format!("\nNOTE Title: {title}\n"));
@@ -157,26 +157,26 @@ impl Stage {
         self.write(name, text);
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = quarry(&self.path("cache"));
         command.args(arguments).current_dir(self.folder.path());
         command
     }
 
-    fn runs(&self, more: &[&str]) -> Command {
+    pub fn runs(&self, more: &[&str]) -> Command {
         let mut command = self.command(&["run", "p.yaml", "-m", "scripted:script.json"]);
         command.args(more);
         command
     }
 
     #[track_caller]
-    fn run(&self) -> Ran {
+    pub fn run(&self) -> Ran {
         run(&mut self.runs(&[]))
     }
 
     /// The report of a run that ends with `code`.
     #[track_caller]
-    fn report(&self, code: i32) -> Value {
+    pub fn report(&self, code: i32) -> Value {
         let report = run(&mut self.runs(&["--json"])).exits(code).json();
         let count = |name: &str| report["counts"][name].as_u64().unwrap();
         let sum: u64 = ["ok", "partial", "abstained", "failed", "skipped"].iter().map(|n| count(n)).sum();
@@ -185,12 +185,12 @@ impl Stage {
         report
     }
 
-    fn outputs(&self) -> BTreeMap<String, Vec<u8>> {
+    pub fn outputs(&self) -> BTreeMap<String, Vec<u8>> {
         files_below(&self.path("out"))
     }
 
     /// Starts a slow run, and returns when it works on documents: its folder is there and so is the first page.
-    fn started(&self) -> Running {
+    pub fn started(&self) -> Running {
         let mut running = start(&mut self.runs(&[]));
         let since = Instant::now();
         while !self.outputs().keys().any(|name| name.ends_with(".md")) {
@@ -201,7 +201,7 @@ impl Stage {
     }
 }
 
-fn counts(report: &Value) -> [u64; 3] {
+pub fn counts(report: &Value) -> [u64; 3] {
     ["ok", "failed", "skipped"].map(|name| report["counts"][name].as_u64().unwrap())
 }
 

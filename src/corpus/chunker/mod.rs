@@ -1,5 +1,5 @@
-//! A document becomes chunks that fit a number of tokens: by turns, sentences, headings, pages, or tokens alone.
-//! Counts tokens through [`TokenCounter`] and knows no model. Read [`chunk`] first, then [`Chunk`].
+//! A document becomes chunks that fit a number of tokens: by turns, paragraphs, sentences, headings, pages, or tokens
+//! alone. Counts tokens through [`TokenCounter`] and knows no model. Read [`chunk`] first, then [`Chunk`].
 //!
 //! Promises, each kept by a test: every byte of the text is in some chunk; chunks keep the order of the text; no chunk is
 //! over its size, counted as it is shown, labels included; no cut falls inside a character; time grows with the
@@ -47,6 +47,16 @@ pub struct Chunk {
     pub pages: Option<(u32, u32)>,
     /// The headings that the first fresh byte stands under, outermost first.
     pub heading_path: Vec<String>,
+    /// What it is packed of, an overlap of whole units included, without what is blank.
+    #[serde(default)]
+    pub pieces: Vec<Piece>,
+}
+
+/// A turn, a paragraph, a sentence, a section or a page, whole; or a piece of one that is too long for a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    pub turn: Option<usize>, // index into `Document::turns`
+    pub range: Range<usize>, // bytes of `Document::text`: its words, without a turn's label
 }
 
 /// Cuts a document into chunks. A document without words has none.
@@ -54,7 +64,7 @@ pub struct Chunk {
 /// What is asked for and not there (turns in a book, headings in a letter) gives way as
 /// [`ChunkOptions::by_for`] says, which a caller can ask too.
 pub fn chunk(document: &Document, options: &ChunkOptions, counter: &dyn TokenCounter) -> Vec<Chunk> {
-    debug_assert!(options.size >= MIN_SIZE, "a size of {} tokens cannot hold every character", options.size);
+    debug_assert!(options.size > 0, "a chunk of no tokens holds nothing");
     match options.by_for(document) {
         ChunkBy::Turns => pack::turns(document, options, counter),
         by => pack::text(document, by, options, counter),

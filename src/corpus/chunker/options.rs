@@ -13,10 +13,11 @@ pub const MIN_SIZE: usize = 32;
 pub static CHUNK_KEYS: &[KeySpec] = &[
     KeySpec::default(
         "by",
-        ValueSpec::Choice(&["auto", "turns", "tokens", "sentences", "headings", "pages"]),
+        ValueSpec::Choice(&["auto", "turns", "tokens", "paragraphs", "sentences", "headings", "pages"]),
         "auto",
         "What is kept whole where it fits. `auto` is turns in a transcript, headings where there are any, pages in a PDF, \
-         and else sentences. `tokens` fills each chunk up to the best break: paragraph, sentence, word.",
+         and else sentences. `paragraphs` are lines. `tokens` fills each chunk up to the best break: paragraph, sentence, \
+         word.",
     ),
     KeySpec::default(
         "size",
@@ -26,7 +27,7 @@ pub static CHUNK_KEYS: &[KeySpec] = &[
     ),
     KeySpec::default(
         "overlap",
-        ValueSpec::Amount { units: &["tokens", "turns", "sentences", "pages"] },
+        ValueSpec::Amount { units: &["tokens", "turns", "paragraphs", "sentences", "pages"] },
         "0 tokens",
         "How much of a chunk is repeated at the beginning of the next; never more than half a chunk.",
     ),
@@ -38,6 +39,7 @@ pub enum ChunkBy {
     Auto,
     Turns,
     Tokens,
+    Paragraphs,
     Sentences,
     Headings,
     Pages,
@@ -47,7 +49,7 @@ pub enum ChunkBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Overlap {
     Tokens(usize),
-    /// Whole turns, sentences or pages, whichever the document is cut by.
+    /// Whole turns, paragraphs, sentences or pages, whichever the document is cut by.
     Units(usize),
 }
 
@@ -55,15 +57,18 @@ pub enum Overlap {
 #[derive(Clone, Debug)]
 pub struct ChunkOptions {
     pub by: ChunkBy,
-    pub size: usize, // tokens of a chunk as shown, at least `MIN_SIZE`
+    /// Tokens of a chunk as shown. Below `MIN_SIZE` a single character, or its label, may be over it.
+    pub size: usize,
     pub overlap: Overlap,
+    /// All chunks about equally full, so that the last one is no stub; else each is as full as can be.
+    pub even: bool,
     /// What stands before the words of a turn; part of the chunk's text and of its size.
     pub label: fn(&Turn) -> String,
 }
 
 impl Default for ChunkOptions {
     fn default() -> Self {
-        Self { by: ChunkBy::Auto, size: 2000, overlap: Overlap::Tokens(0), label: turn_label }
+        Self { by: ChunkBy::Auto, size: 2000, overlap: Overlap::Tokens(0), even: false, label: turn_label }
     }
 }
 
@@ -112,7 +117,7 @@ impl ChunkOptions {
                     fault("overlap", format!("is more than half of the chunk's {} tokens", options.size));
                 }
                 Some((n, unit)) if unit_fits(unit, options.by) => options.overlap = Overlap::Units(n),
-                Some((_, unit)) if ["turns", "sentences", "pages"].contains(&unit) => {
+                Some((_, unit)) if ["turns", "paragraphs", "sentences", "pages"].contains(&unit) => {
                     fault("overlap", format!("is in {unit}, and the document is not cut by {unit}"));
                 }
                 _ => fault("overlap", format!("`{}` is no amount such as 200 tokens or 2 turns", written(value))),
@@ -132,6 +137,7 @@ impl ChunkOptions {
             ChunkBy::Auto if pages && document.format == Format::Pdf => ChunkBy::Pages,
             ChunkBy::Pages if pages => ChunkBy::Pages,
             ChunkBy::Tokens => ChunkBy::Tokens,
+            ChunkBy::Paragraphs => ChunkBy::Paragraphs,
             _ => ChunkBy::Sentences,
         }
     }
@@ -150,6 +156,7 @@ fn parse_by(word: &str) -> Option<ChunkBy> {
         "auto" => ChunkBy::Auto,
         "turns" => ChunkBy::Turns,
         "tokens" => ChunkBy::Tokens,
+        "paragraphs" => ChunkBy::Paragraphs,
         "sentences" => ChunkBy::Sentences,
         "headings" => ChunkBy::Headings,
         "pages" => ChunkBy::Pages,
@@ -162,6 +169,7 @@ fn unit_fits(unit: &str, by: ChunkBy) -> bool {
         (unit, by),
         ("turns" | "sentences" | "pages", ChunkBy::Auto)
             | ("turns", ChunkBy::Turns)
+            | ("paragraphs", ChunkBy::Paragraphs)
             | ("sentences", ChunkBy::Sentences)
             | ("pages", ChunkBy::Pages)
     )
@@ -183,6 +191,7 @@ fn parse_amount(value: &Value) -> Option<(usize, &str)> {
     let unit = match unit.trim() {
         "token" => "tokens",
         "turn" => "turns",
+        "paragraph" => "paragraphs",
         "sentence" => "sentences",
         "page" => "pages",
         unit => unit,

@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::pieces::Cutter;
 use super::tokens::Tokens;
 use super::units::units;
-use super::{Chunk, ChunkBy, ChunkOptions, Overlap, TokenCounter};
+use super::{Chunk, ChunkBy, ChunkOptions, Overlap, Piece, TokenCounter};
 use crate::corpus::document::Document;
 
 /// A turn, or a piece of one that is too long for a chunk.
@@ -27,13 +27,15 @@ pub(super) fn turns(document: &Document, options: &ChunkOptions, counter: &dyn T
         let lines: Vec<String> = units.iter().map(|unit| turn_line(document, options, unit)).collect();
         lines.join("\n")
     };
+    let all = units.iter().map(|unit| unit.tokens + 1).sum();
+    let fair = fair_share(all, options.size, options.even);
     let mut paths = HeadingPaths::new(document);
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut fresh = 0;
     while fresh < units.len() {
         let mut start = overlap_start(&units, fresh, options);
         let (end, text, tokens) = loop {
-            let mut end = fill(&units, start, options.size).max(fresh + 1);
+            let mut end = fill(&units, start, fresh, options.size, fair).max(fresh + 1);
             let mut text = show(&units[start..end]);
             let mut tokens = counter.count(&text);
             while tokens > options.size && end > fresh + 1 {
@@ -57,6 +59,7 @@ pub(super) fn turns(document: &Document, options: &ChunkOptions, counter: &dyn T
             turns: Some(first_turn.id..=last_turn.id),
             pages: document.pages_of(&range),
             heading_path: paths.at(units[fresh].words.start),
+            pieces: units[start..end].iter().map(|u| Piece { turn: Some(u.turn), range: u.words.clone() }).collect(),
             range,
         });
         fresh = end;
@@ -66,15 +69,22 @@ pub(super) fn turns(document: &Document, options: &ChunkOptions, counter: &dyn T
 
 fn turn_line(document: &Document, options: &ChunkOptions, unit: &TurnUnit) -> String {
     let label = if unit.bare { String::new() } else { (options.label)(&document.turns[unit.turn]) };
-    label + document.text[unit.words.clone()].trim()
+    label + &on_one_line(&document.text[unit.words.clone()])
+}
+
+fn on_one_line(words: &str) -> String {
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn turn_units(document: &Document, options: &ChunkOptions, counter: &dyn TokenCounter) -> Vec<TurnUnit> {
     let mut units: Vec<TurnUnit> = Vec::new();
     let mut covered = 0;
     for (turn, said) in document.turns.iter().enumerate() {
+        if document.turn_text(said).trim().is_empty() {
+            continue; // nothing was said: its bytes go with the next turn's
+        }
         let label = (options.label)(said);
-        let line_tokens = counter.count(&format!("{label}{}", document.turn_text(said).trim()));
+        let line_tokens = counter.count(&format!("{label}{}", on_one_line(document.turn_text(said))));
         if line_tokens <= options.size {
             let range = covered..said.range.end;
             covered = range.end;
@@ -83,7 +93,7 @@ fn turn_units(document: &Document, options: &ChunkOptions, counter: &dyn TokenCo
         }
         let label_tokens = counter.count(&label);
         let bare = label_tokens * 2 > options.size;
-        let shown = |words: &str| if bare { words.trim().to_owned() } else { format!("{label}{}", words.trim()) };
+        let shown = |words: &str| if bare { on_one_line(words) } else { label.clone() + &on_one_line(words) };
         let cutter = Cutter {
             text: &document.text,
             tokens: &Tokens::of(&document.text, said.range.clone(), counter),
@@ -103,12 +113,19 @@ fn turn_units(document: &Document, options: &ChunkOptions, counter: &dyn TokenCo
     units
 }
 
-/// Returns the end of the longest run of units from `start` whose tokens, and the line breaks between them, fit.
-fn fill(units: &[TurnUnit], start: usize, size: usize) -> usize {
+/// Returns the tokens at which a chunk is full enough: the size itself, or what each gets where all get the same.
+fn fair_share(all: usize, size: usize, even: bool) -> usize {
+    if even { all.div_ceil(all.div_ceil(size).max(1)) } else { size }
+}
+
+/// Returns the end of the longest run of units from `start` whose tokens, and the line breaks between them, fit; it
+/// ends behind `fresh` as soon as it has the fair share.
+fn fill(units: &[TurnUnit], start: usize, fresh: usize, size: usize, fair: usize) -> usize {
     let mut sum = 0;
     for (index, unit) in units.iter().enumerate().skip(start) {
-        sum += unit.tokens + usize::from(index > start);
-        if sum > size {
+        let is_full = index > fresh && sum >= fair;
+        sum += unit.tokens + 1; // the line break
+        if is_full || sum > size + 1 {
             return index;
         }
     }
@@ -161,6 +178,7 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
             parts.extend(cutter.pieces(unit));
         }
     }
+    let fair = fair_share(tokens.count(&(0..text.len())), limit, options.even);
     let mut paths = HeadingPaths::new(document);
     let mut chunks: Vec<Chunk> = Vec::new();
     let mut fresh = 0;
@@ -171,7 +189,8 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
         };
         let end = loop {
             let mut end = fresh + 1;
-            while end < parts.len() && tokens.count(&(parts[start].start..parts[end].end)) + 2 <= limit {
+            let held = |end: usize| tokens.count(&(parts[start].start..parts[end - 1].end));
+            while end < parts.len() && held(end) < fair && held(end + 1) + 2 <= limit {
                 end += 1;
             }
             let over = |end: usize| counter.count(shown(&(parts[start].start..parts[end - 1].end))) > limit;
@@ -188,6 +207,9 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
         let range = within(from, &fresh_range, |range| counter.count(shown(range)) <= options.size, text);
         fresh = end;
         let words = shown(&range);
+        let is_blank = |part: &&Range<usize>| text[(*part).clone()].trim().is_empty();
+        let pieces = parts[start..end].iter().filter(|part| !is_blank(part));
+        let pieces = pieces.map(|part| Piece { turn: None, range: part.clone() }).collect();
         match chunks.last_mut() {
             // White space alone is nothing to show: it belongs to what stands before it.
             Some(last) if text[fresh_range.clone()].trim().is_empty() => {
@@ -207,6 +229,7 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
                     turns: None,
                     pages: document.pages_of(&range),
                     heading_path: paths.at(first_word),
+                    pieces,
                     range: if first { 0..range.end } else { range },
                 });
             }

@@ -1,12 +1,10 @@
-//! What a document is cut by, as ranges that cover its text: sentences, sections, pages.
+//! What a document is cut by, as ranges that cover its text: paragraphs, sentences, sections, pages.
 
 use std::ops::Range;
 
-use icu_segmenter::SentenceSegmenter;
-use icu_segmenter::options::SentenceBreakInvariantOptions;
-
 use super::ChunkBy;
 use crate::corpus::document::Document;
+use crate::corpus::sentences::sentences;
 
 /// Returns ranges that cover the text, in order, none of them empty.
 pub(super) fn units(document: &Document, by: ChunkBy) -> Vec<Range<usize>> {
@@ -14,7 +12,8 @@ pub(super) fn units(document: &Document, by: ChunkBy) -> Vec<Range<usize>> {
     match by {
         ChunkBy::Headings => between(document.headings.iter().map(|h| h.range.start), text.len()),
         ChunkBy::Pages => between(document.pages.iter().map(|p| p.range.start), text.len()),
-        ChunkBy::Sentences => sentences(text),
+        ChunkBy::Paragraphs => lines(text),
+        ChunkBy::Sentences => covering_sentences(text),
         // Turns are packed by themselves; `Auto` never comes here.
         ChunkBy::Tokens | ChunkBy::Turns | ChunkBy::Auto => between(std::iter::empty(), text.len()),
     }
@@ -33,32 +32,14 @@ fn between(starts: impl Iterator<Item = usize>, end: usize) -> Vec<Range<usize>>
     ranges
 }
 
-/// Sentences by UAX #29, in which every line break ends one. In text that was wrapped by hand, a line that goes on in
-/// small letters goes on with the sentence: there, the break is read as the space it stands for.
-fn sentences(text: &str) -> Vec<Range<usize>> {
-    let mut unwrapped = text.to_owned().into_bytes();
-    for at in wraps(text) {
-        unwrapped[at] = b' ';
-    }
-    // Spaces for line breaks, byte for byte: it stays UTF-8 of the same length.
-    let unwrapped = String::from_utf8(unwrapped).unwrap_or_else(|_| text.to_owned());
-    let segmenter = SentenceSegmenter::new(SentenceBreakInvariantOptions::default());
-    between(segmenter.segment_str(&unwrapped), text.len())
+/// Lines, each with its break.
+fn lines(text: &str) -> Vec<Range<usize>> {
+    between(text.match_indices('\n').map(|(at, _)| at + 1), text.len())
 }
 
-/// Returns the places of line breaks with words before them and small letters after them.
-fn wraps(text: &str) -> Vec<usize> {
-    let bytes = text.as_bytes();
-    let mut places = Vec::new();
-    for (at, _) in text.match_indices('\n') {
-        let goes_on = text[at + 1..].chars().next().is_some_and(char::is_lowercase);
-        let from = if at > 0 && bytes[at - 1] == b'\r' { at - 1 } else { at };
-        let after_words = from > 0 && !matches!(bytes[from - 1], b'\n' | b'\r');
-        if goes_on && after_words {
-            places.extend(from..=at);
-        }
-    }
-    places
+/// Sentences, each with the white space behind it.
+fn covering_sentences(text: &str) -> Vec<Range<usize>> {
+    between(sentences(text).into_iter().skip(1).map(|s| s.start), text.len())
 }
 
 #[cfg(test)]
@@ -67,12 +48,12 @@ mod tests {
     use crate::corpus::document::{Format, Heading};
 
     fn check_sentences(text: &str, expected: &[&str]) {
-        let found: Vec<&str> = sentences(text).into_iter().map(|r| &text[r]).collect();
+        let found: Vec<&str> = covering_sentences(text).into_iter().map(|r| &text[r]).collect();
         assert_eq!(found, expected);
     }
 
     #[test]
-    fn sentences_end_where_readers_end_them() {
+    fn sentences_cover_the_text() {
         check_sentences("One is 3.5 m long. Two? Three!", &["One is 3.5 m long. ", "Two? ", "Three!"]);
         check_sentences("会議は三時です。資料を見ます。", &["会議は三時です。", "資料を見ます。"]);
         check_sentences("a line\nthat goes on.\nNew", &["a line\nthat goes on.\n", "New"]);

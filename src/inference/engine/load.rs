@@ -74,6 +74,9 @@ pub enum LoadError {
     /// The quantized form has no place.
     #[error("the quantized model {} cannot be kept: {error}", path.display())]
     NotKept { path: PathBuf, error: io::Error },
+    /// Cancelled from outside while the quantized form was being made; the next load begins anew.
+    #[error("loading was stopped")]
+    Stopped,
 }
 
 /// A model that can be stepped, without text.

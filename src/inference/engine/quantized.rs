@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::load::LoadError;
+use super::request::CancelToken;
 use crate::inference::model::{GgufEntry, ModelError, ModelSource, Quantization, QuantizeError, write_quantized};
 use crate::inference::tokenizer::{Exported, GgufTokenizerFields};
 
@@ -34,6 +35,8 @@ pub struct ToKeep<'a> {
     pub digest: &'a str,  // of its files
     pub quantization: Quantization,
     pub kept: &'a Path, // the file; its folder is made if need be
+    /// Ends the work, and the waiting for another process, within a few megabytes.
+    pub cancel: &'a CancelToken,
 }
 
 /// What happens on the way; nothing is told where the file is there already.
@@ -79,7 +82,7 @@ pub fn keep_quantized(model: &ToKeep<'_>, tell: &dyn Fn(&Quantizing<'_>)) -> Res
     let cannot = |e: io::Error| LoadError::NotKept { path: model.kept.to_owned(), error: e };
     let folder = model.kept.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(cannot)?;
-    let _lock = lock(&beside(model.kept, "lock"), tell).map_err(cannot)?;
+    let _lock = lock(&beside(model.kept, "lock"), model.cancel, tell)?.map_err(cannot)?;
     match state(model) {
         State::Current => return Ok(()), // another process was quicker
         State::Other(fact) => tell(&Quantizing::Replacing { fact: &fact }),
@@ -137,9 +140,13 @@ fn make(model: &ToKeep<'_>, to: &Path, tell: &dyn Fn(&Quantizing<'_>)) -> Result
         Some(Exported::Impossible(why)) => tell(&Quantizing::WithoutTokenizer { why: &why }),
         None => {}
     }
-    let progress = |bytes, of| tell(&Quantizing::Progress { bytes, of });
+    let progress = |bytes, of| {
+        tell(&Quantizing::Progress { bytes, of });
+        model.cancel.check().is_ok()
+    };
     let written = write_quantized(&source, model.quantization, more, to, &progress).map_err(|error| match error {
         QuantizeError::Source(error) => error.into(),
+        QuantizeError::Stopped => LoadError::Stopped,
         QuantizeError::Write(error) => LoadError::NotKept { path: model.kept.to_owned(), error },
     })?;
     if written.in_other_format > 0 {
@@ -195,21 +202,25 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
 }
 
 /// Waits until this process alone may write. The lock is the system's: a process that dies lets go.
-fn lock(path: &Path, tell: &dyn Fn(&Quantizing<'_>)) -> io::Result<File> {
+fn lock(path: &Path, cancel: &CancelToken, tell: &dyn Fn(&Quantizing<'_>)) -> Result<io::Result<File>, LoadError> {
     const LOOK_AGAIN: Duration = Duration::from_millis(100);
-    let file = File::options().create(true).append(true).open(path)?;
+    let file = match File::options().create(true).append(true).open(path) {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(error)),
+    };
     let mut told = false;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(Ok(file)),
             Err(TryLockError::WouldBlock) => {
+                cancel.check().map_err(|_| LoadError::Stopped)?;
                 if !told {
                     tell(&Quantizing::Waiting);
                     told = true;
                 }
                 thread::sleep(LOOK_AGAIN);
             }
-            Err(TryLockError::Error(e)) => return Err(e),
+            Err(TryLockError::Error(e)) => return Ok(Err(e)),
         }
     }
 }

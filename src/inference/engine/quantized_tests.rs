@@ -33,7 +33,7 @@ fn keep(source: &Path, digest: &str, kept: &Path) -> Result<Vec<String>, LoadErr
 
 fn keep_as(quantization: Quantization, source: &Path, digest: &str, kept: &Path) -> Result<Vec<String>, LoadError> {
     let told = RefCell::new(Vec::new());
-    let to_keep = ToKeep { name: "a/small", source, digest, quantization, kept };
+    let to_keep = ToKeep { name: "a/small", source, digest, quantization, kept, cancel: &CancelToken::default() };
     keep_quantized(&to_keep, &|event| match event {
         Quantizing::Progress { .. } => {}
         Quantizing::Done { .. } => told.borrow_mut().push("Done".into()),
@@ -104,7 +104,9 @@ fn many_at_once_make_it_once() {
         for _ in 0..4 {
             scope.spawn(|| {
                 let (source, kept) = (folder.path.as_path(), kept.as_path());
-                let to_keep = ToKeep { name: "small", source, digest: "d", quantization: Quantization::Q8_0, kept };
+                let cancel = &CancelToken::default();
+                let to_keep =
+                    ToKeep { name: "small", source, digest: "d", quantization: Quantization::Q8_0, kept, cancel };
                 let tell = |event: &Quantizing<'_>| {
                     started.fetch_add(usize::from(*event == Quantizing::Started), Ordering::SeqCst);
                 };
@@ -169,4 +171,17 @@ fn answers_of_other_weights_have_another_digest() {
     keep(&folder.path, "d1", &kept).unwrap();
     let card = engine(&folder.path, Some(&kept)).card().clone();
     assert_eq!(card.digest, card_digest("d1", Some(Quantization::Q8_0), None, Backend::Kernels));
+}
+
+#[test]
+fn a_cancelled_load_keeps_nothing_and_the_next_one_begins_anew() {
+    let (folder, kept) = model();
+    let cancel = CancelToken::default();
+    cancel.cancel();
+    let (source, quantization) = (folder.path.as_path(), Quantization::Q8_0);
+    let to_keep = ToKeep { name: "a/small", source, digest: "d1", quantization, kept: &kept, cancel: &cancel };
+    assert!(matches!(keep_quantized(&to_keep, &|_| ()), Err(LoadError::Stopped)));
+    assert_eq!(names(kept.parent().unwrap()), [".q.gguf.lock"]);
+    keep(&folder.path, "d1", &kept).unwrap();
+    assert!(kept.exists());
 }

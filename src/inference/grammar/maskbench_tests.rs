@@ -24,7 +24,7 @@ fn written(value: &Value) -> String {
 #[test]
 fn no_invalid_instance_is_accepted_and_hardly_a_valid_one_refused() {
     let Some(path) = std::env::var_os("QUARRY_TEST_MASKBENCH") else {
-        eprintln!("SKIPPED: QUARRY_TEST_MASKBENCH names no file");
+        crate::testing::skipped("QUARRY_TEST_MASKBENCH names no file");
         return;
     };
     let tokenizer = Arc::new(small_tokenizer());

@@ -82,6 +82,8 @@ pub enum QuantizeError {
     Source(#[from] ModelError),
     #[error("the quantized model cannot be written: {0}")]
     Write(#[from] io::Error),
+    #[error("quantizing was stopped")]
+    Stopped,
 }
 
 impl Role {
@@ -101,13 +103,13 @@ pub struct Written {
 /// Writes the quantized form of a safetensors folder to `to`, which is created or emptied.
 ///
 /// `more` is put behind the metadata of the model: its name and its tokenizer. `progress` is told of bytes written
-/// (done, of). The file is on the disk when this returns; after an error what there is of it is of no use.
+/// (done, of) every few megabytes, and ends the work where it returns false. The file is on the disk when this returns; after an error what there is of it is of no use.
 pub fn write_quantized(
     source: &ModelSource,
     quantization: Quantization,
     more: Vec<(String, Entry)>,
     to: &Path,
-    progress: &dyn Fn(u64, u64),
+    progress: &dyn Fn(u64, u64) -> bool,
 ) -> Result<Written, QuantizeError> {
     if let Kind::Gguf(_) = source.kind {
         return Err(ModelError::new(source.path(), "it is a GGUF file, which is used as it is").into());
@@ -128,7 +130,9 @@ pub fn write_quantized(
             let bytes = part.encode(source, first, count)?;
             writer.write(&bytes)?;
             done += bytes.len() as u64;
-            progress(done, total);
+            if !progress(done, total) {
+                return Err(QuantizeError::Stopped);
+            }
             first += count;
         }
         source.release(part.info);

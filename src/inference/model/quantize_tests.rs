@@ -73,7 +73,7 @@ impl Small {
 
     fn quantized(&self, quantization: Quantization) -> PathBuf {
         let to = self.path.join(format!("{}.gguf", quantization.name()));
-        write_quantized(&self.open(), quantization, Vec::new(), &to, &|_, _| ()).unwrap();
+        write_quantized(&self.open(), quantization, Vec::new(), &to, &|_, _| true).unwrap();
         to
     }
 
@@ -236,10 +236,19 @@ fn progress_ends_at_the_whole() {
     write_quantized(&small.open(), Quantization::Q8_0, Vec::new(), &to, &|done, of| {
         assert!(done > told.get().0);
         told.set((done, of));
+        true
     })
     .unwrap();
     let (done, of) = told.get();
     assert!(done == of && done > 0);
+}
+
+#[test]
+fn quantizing_stops_when_it_is_told_to() {
+    let small = Small::new("llama", 64, Dtype::BF16);
+    let to = small.path.join("x.gguf");
+    let stopped = write_quantized(&small.open(), Quantization::Q8_0, Vec::new(), &to, &|_, _| false);
+    assert!(matches!(stopped, Err(QuantizeError::Stopped)), "{stopped:?}");
 }
 
 #[test]
@@ -256,7 +265,7 @@ fn a_weight_that_is_no_number_is_named_with_its_place() {
         bytes[at..at + 4].copy_from_slice(&weight.to_le_bytes());
         std::fs::write(&path, &bytes).unwrap();
         let to = small.path.join("x.gguf");
-        let error = write_quantized(&small.open(), Quantization::Q8_0, Vec::new(), &to, &|_, _| ()).unwrap_err();
+        let error = write_quantized(&small.open(), Quantization::Q8_0, Vec::new(), &to, &|_, _| true).unwrap_err();
         let error = error.to_string();
         let place = "model.safetensors: tensor model.layers.1.mlp.up_proj.weight, row 3: ";
         assert!(error.contains(&format!("{place}{fact}")), "{error}");
@@ -268,6 +277,6 @@ fn a_gguf_file_is_not_quantized_again() {
     let small = Small::new("llama", 64, Dtype::F32);
     let path = small.quantized(Quantization::Q8_0);
     let to = small.path.join("x.gguf");
-    let error = write_quantized(&ModelSource::open(&path).unwrap(), Quantization::Q4K, Vec::new(), &to, &|_, _| ());
+    let error = write_quantized(&ModelSource::open(&path).unwrap(), Quantization::Q4K, Vec::new(), &to, &|_, _| true);
     assert!(error.unwrap_err().to_string().contains("it is a GGUF file") && !to.exists());
 }

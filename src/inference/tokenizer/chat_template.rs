@@ -2,6 +2,7 @@
 //! an output limit, no clock, no file, and never the words of a message.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::civil::{Date, Time};
@@ -12,7 +13,7 @@ use serde_json::json;
 
 use super::chat::{Chat, ChatDocument, Role};
 use super::content_marks::{ContentMarks, is_mark};
-use super::deep_stack::on_deep_stack;
+use super::deep_stack::{DeepStackFault, on_deep_stack};
 use super::rendered::{Piece, Rendered};
 use super::template_json::tojson;
 
@@ -28,7 +29,7 @@ const CONTROLS_BYTES_MAX: usize = 64 << 10;
 
 /// A conversation takes about a millisecond. Only values that hold themselves many times over get past the fuel, when
 /// they are compared or joined as text: minijinja charges for a value after it is written. Such a template is left behind
-/// on its thread, and what memory it takes there is not bounded.
+/// on its thread, once, and what memory it takes there is not bounded.
 const TIME_MAX: Duration = Duration::from_millis(1500);
 
 const NAME: &str = "chat template";
@@ -44,6 +45,8 @@ pub struct ChatTemplate {
     eos: String,
     takes_documents: bool,
     takes_titles: bool,
+    /// A rendering did not end: its thread goes on and cannot be stopped, so there is to be no second one.
+    is_stuck: AtomicBool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -62,6 +65,8 @@ pub enum TemplateError {
     OutputTooLarge { limit: usize },
     #[error("the chat template cannot be used with text kept as data: {0}")]
     CutsText(String),
+    #[error("the chat template did not end the last time, and is not tried again")]
+    Stuck,
     #[error("the controls hold {0}")]
     BadControls(String),
     #[error("there are documents, the chat template takes none, and no user message can carry them")]
@@ -93,6 +98,7 @@ impl ChatTemplate {
             eos: eos.to_owned(),
             takes_documents: names.contains("documents"),
             takes_titles: source.contains("title"),
+            is_stuck: AtomicBool::new(false),
         })
     }
 
@@ -115,12 +121,19 @@ impl ChatTemplate {
     /// `Document N: TITLE`, a line break, its text and an empty line. One that takes documents without their titles
     /// gets a title as the first line of its text.
     pub fn render(&self, chat: &Chat, date: Date) -> Result<Rendered, TemplateError> {
+        if self.is_stuck.load(Ordering::Relaxed) {
+            return Err(TemplateError::Stuck);
+        }
         let mut marks = ContentMarks::default();
         let context = self.context(chat, &mut marks)?;
         let fuel = FUEL + FUEL_PER_ITEM * (chat.messages.len() + chat.documents.len()) as u64;
         let env = self.env.clone();
-        let text = on_deep_stack(TIME_MAX, move || run(env, context, date, fuel))
-            .map_err(|fault| TemplateError::Failed(fault.to_string()))??;
+        let text = on_deep_stack(TIME_MAX, move || run(env, context, date, fuel)).map_err(|fault| {
+            if matches!(fault, DeepStackFault::TimedOut(_)) {
+                self.is_stuck.store(true, Ordering::Relaxed);
+            }
+            TemplateError::Failed(fault.to_string())
+        })??;
         let revealed = marks.reveal(&text, OUTPUT_BYTES_MAX);
         let mut pieces = revealed.map_err(|fault| TemplateError::CutsText(fault.to_string()))?;
         pieces.push(Piece::Data(chat.assistant_prefix.clone()));

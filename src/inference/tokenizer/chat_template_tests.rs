@@ -192,6 +192,16 @@ fn a_hostile_template_ends_with_an_error() {
 }
 
 #[test]
+fn a_template_that_did_not_end_is_not_tried_again() {
+    let twins = "{% set n = namespace(x=['x'], y=['x']) %}\
+        {% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% set n.y = [n.y, n.y] %}{% endfor %}{{ n.x == n.y }}";
+    let template = ChatTemplate::new(twins, "", "").unwrap();
+    let render = || template.render(&chat(vec![user("hi")]), date(2025, 3, 9)).map(|_| ());
+    assert!(render().unwrap_err().to_string().contains("within 1.5s"));
+    assert_eq!(render(), Err(TemplateError::Stuck));
+}
+
+#[test]
 fn deep_left_chains_do_not_end_the_process() {
     let chain = format!("{{{{ messages{} }}}}", ".a".repeat(30_000));
     assert!(render(&chain, &chat(vec![user("hi")])).is_err());

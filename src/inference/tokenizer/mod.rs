@@ -44,7 +44,7 @@ pub(in crate::inference) mod tests_support {
     /// The real one in the folder that `QUARRY_TEST_TOKENIZER_DIR` names (see `reference_tests`), or says it is not there.
     pub(in crate::inference) fn real_tokenizer() -> Option<super::Tokenizer> {
         let Some(folder) = std::env::var_os("QUARRY_TEST_TOKENIZER_DIR").map(std::path::PathBuf::from) else {
-            eprintln!("SKIPPED: QUARRY_TEST_TOKENIZER_DIR names no folder with a real tokenizer");
+            crate::testing::skipped("QUARRY_TEST_TOKENIZER_DIR names no folder with a real tokenizer");
             return None;
         };
         let fields = std::fs::read(folder.join("fields.json")).unwrap();

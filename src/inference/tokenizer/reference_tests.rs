@@ -32,7 +32,7 @@ fn check_text(tokenizer: &Tokenizer, text: &str, expected: &[TokenId]) -> bool {
 #[test]
 fn both_sources_of_the_starters_tokenizer_equal_the_reference() {
     let Some(folder) = std::env::var_os("QUARRY_TEST_TOKENIZER_DIR").map(PathBuf::from) else {
-        eprintln!("SKIPPED: QUARRY_TEST_TOKENIZER_DIR names no folder with a real tokenizer");
+        crate::testing::skipped("QUARRY_TEST_TOKENIZER_DIR names no folder with a real tokenizer");
         return;
     };
     let from_gguf = Tokenizer::from_gguf(&read::<GgufTokenizerFields>(&folder, "fields.json")).unwrap();

@@ -5,6 +5,7 @@ mod outputs;
 mod sections;
 mod slots;
 mod steps;
+mod tests_section;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use serde_json::{Map, Value, json};
 
 use super::file;
 use super::files::Files;
-use super::params::Params;
+use super::overlay::{self, Origins};
+use super::params::{Given, Params, ResolvedParam};
 use super::plan::Plan;
 use super::schemas;
 use super::scope::Scope;
@@ -29,8 +31,12 @@ pub struct Request<'a> {
     pub file: &'a Path, // as the caller names it, and as it stands in every message
     pub kinds: &'a [&'static StepKind],
     pub overrides: &'a [(String, String)], // -p name=value, as typed
-    pub model: Option<&'a str>,            // takes the place of the file's own preference
-    pub current_folder: &'a Path,          // absolute
+    pub profile: Option<&'a str>,
+    pub sets: &'a [(String, String)], // --set path=value, as typed
+    /// Returns an environment variable that a parameter names.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+    pub model: Option<&'a str>,   // takes the place of the file's own preference
+    pub current_folder: &'a Path, // absolute
     pub files: &'a dyn Files,
 }
 
@@ -41,6 +47,9 @@ pub struct Checked {
     /// As written, for `explain`.
     pub source: SourceText,
     pub root: Node,
+    /// What a profile and the command line have changed in it.
+    pub origins: Origins,
+    pub params: Vec<ResolvedParam>,
 }
 
 /// Returns the plan of a file, or every mistake in it in the order of the text.
@@ -52,16 +61,17 @@ pub fn check(request: &Request<'_>) -> Result<Checked, Vec<Diagnostic>> {
             quoted(&request.file.to_string_lossy())
         ))]
     })?;
-    let (source, root, repeated) = file::parse(request.file, &bytes).map_err(|fault| vec![fault])?;
+    let (source, mut root, repeated) = file::parse(request.file, &bytes).map_err(|fault| vec![fault])?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_else(|| request.current_folder.to_path_buf());
 
     let mut faults = repeated;
+    let origins = overlay::apply(&mut root, &source, request.profile, request.sets, &mut faults);
     let plan = plan(request, &source, &root, &folder, &mut faults);
     faults.sort_by(|a, b| a.place.cmp(&b.place));
     faults.dedup();
     let has_errors = faults.iter().any(|f| f.severity == Severity::Error);
     match plan {
-        Some(plan) if !has_errors => Ok(Checked { plan, warnings: faults, source, root }),
+        Some((plan, params)) if !has_errors => Ok(Checked { plan, warnings: faults, source, root, origins, params }),
         _ => Err(faults),
     }
 }
@@ -73,7 +83,7 @@ fn plan(
     root: &Node,
     folder: &Path,
     faults: &mut Vec<Diagnostic>,
-) -> Option<Plan> {
+) -> Option<(Plan, Vec<ResolvedParam>)> {
     let at = |position: Position| position.in_file(&source.path);
     if matches!(root.value, NodeValue::Null) {
         faults.push(
@@ -117,8 +127,9 @@ fn plan(
     let steps = steps::plan(&around, drafts, &scope, &schemas, run.on_error, &mut used, faults);
     let outputs = outputs::plan(&around, root.get("outputs"), &scope, &mut used, faults);
 
+    let tests = tests_section::plan(&around, root.get("tests"), &scope, faults);
     warn(&around, root, &scope, &used, faults);
-    Some(Plan {
+    let plan = Plan {
         file: request.file.to_path_buf(),
         folder: folder.to_path_buf(),
         name,
@@ -128,7 +139,9 @@ fn plan(
         steps,
         outputs,
         run,
-    })
+        tests,
+    };
+    Some((plan, params.resolved()))
 }
 
 fn stem(file: &Path) -> String {
@@ -155,7 +168,8 @@ fn params(request: &Request<'_>, before: &Surroundings<'_>, root: &Node, faults:
     faults.append(&mut shaper.faults);
     let empty = Map::new();
     let shaped = shaped.as_ref().and_then(Value::as_object).unwrap_or(&empty);
-    Params::resolve(before.source, section, shaped, request.overrides, request.current_folder, faults)
+    let given = Given { overrides: request.overrides, environment: request.environment };
+    Params::resolve(before.source, section, shaped, &given, request.current_folder, faults)
 }
 
 /// Names that templates use must be words that templates can hold.

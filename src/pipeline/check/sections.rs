@@ -10,12 +10,13 @@ use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{Quantization, Quantize};
 use crate::inference::sampler::SamplingParams;
 use crate::pipeline::files;
-use crate::pipeline::plan::{MaxFailed, ModelPlan, OnError, RunPlan, SourcePlan};
+use crate::pipeline::plan::{Deadline, MaxFailed, ModelPlan, OnError, RetryPlan, RunPlan, SourcePlan};
+use crate::pipeline::quantity;
 use crate::pipeline::shape::{Shaper, Surroundings};
 use crate::pipeline::tables::{MODEL, PATTERNS, RUN, SOURCE, read_keys};
 use crate::pipeline::tree::{Node, NodeValue, Position, quoted};
 use crate::spec::{KeySpec, ValueSpec};
-use crate::steps::GenerationDefaults;
+use crate::steps::{GenerationDefaults, Reason};
 
 static PATTERNS_SPEC: ValueSpec = PATTERNS;
 
@@ -97,6 +98,39 @@ pub fn run(around: &Surroundings<'_>, node: Option<&Node>, faults: &mut Vec<Diag
         step_timeout: timeout("step"),
         in_flight: run.get("in_flight").and_then(Value::as_u64).unwrap_or(1) as usize,
         quarantine: run.get("quarantine").and_then(Value::as_str).map(|path| absolute(around.folder, path)),
+        retry: run.get("retry").map(retry),
+        deadline: run.get("deadline").and_then(Value::as_str).and_then(|text| {
+            let at = node.and_then(|n| n.get("deadline")).map_or(Position::START, |n| n.at);
+            let deadline = deadline(text);
+            if deadline.is_none() {
+                let message = format!("`run.deadline` must be a time such as 06:00, or +5h, not {}", quoted(text));
+                faults.push(Diagnostic::error(message).at(at.in_file(&around.source.path)));
+            }
+            deadline
+        }),
+        events: run.get("events").and_then(Value::as_str).map(|path| absolute(around.folder, path)),
+    }
+}
+
+fn retry(value: &Value) -> RetryPlan {
+    let reason = |word: &Value| match word.as_str() {
+        Some("invalid-output") => vec![Reason::SchemaNotMet, Reason::EvidenceMissing],
+        Some("timeout") => vec![Reason::TimedOut],
+        Some("engine") => vec![Reason::EngineFailed],
+        _ => Vec::new(),
+    };
+    RetryPlan {
+        times: value.get("times").and_then(Value::as_u64).unwrap_or(1) as usize,
+        on: value.get("on").and_then(Value::as_array).into_iter().flatten().flat_map(reason).collect(),
+        temperature: value["change"]["temperature"].as_f64().unwrap_or(0.2) as f32,
+    }
+}
+
+/// Returns `06:00` or `+5h` as a deadline; a time that is over already is one of tomorrow.
+fn deadline(text: &str) -> Option<Deadline> {
+    match text.strip_prefix('+') {
+        Some(after) => Some(Deadline::After(Duration::from_millis(quantity::duration(after)?))),
+        None => jiff::fmt::strtime::parse("%H:%M", text).ok()?.to_time().ok().map(Deadline::At),
     }
 }
 
@@ -105,6 +139,7 @@ pub fn on_error(value: &Value) -> Option<OnError> {
         "stop" => Some(OnError::Stop),
         "quarantine" => Some(OnError::Quarantine),
         "skip" => Some(OnError::Skip),
+        "mark" => Some(OnError::Mark),
         _ => None,
     }
 }

@@ -10,7 +10,7 @@ use super::sections::on_error;
 use super::{name_fault, slots};
 use crate::diagnostic::{Diagnostic, suggest};
 use crate::pipeline::files::read_text;
-use crate::pipeline::plan::{OnError, StepPlan};
+use crate::pipeline::plan::{OnError, Per, Rounds, StepPlan};
 use crate::pipeline::references;
 use crate::pipeline::scope::{KnownStep, Scope, Seat};
 use crate::pipeline::shape::{Shaper, Surroundings};
@@ -99,7 +99,15 @@ fn read_verb(shaper: &mut Shaper<'_>, node: &Node, kinds: &[&'static StepKind]) 
 
 /// Returns the steps as others may name them.
 pub fn known(drafts: &[Draft<'_>]) -> Vec<KnownStep> {
-    drafts.iter().map(|d| KnownStep { id: d.id.clone(), kind: d.kind }).collect()
+    let local = |node: &Node| {
+        let per = node.get("per").and_then(Node::as_str).and_then(Per::named).unwrap_or_default();
+        Rounds { per, over: None, foreach: node.get("foreach").map(|_| String::new()) }.local()
+    };
+    let known = |d: &Draft<'_>| {
+        let is_object = d.node.get("schema").is_some();
+        KnownStep { id: d.id.clone(), kind: d.kind, local: local(d.node), is_object }
+    };
+    drafts.iter().map(known).collect()
 }
 
 /// Returns the steps that are without fault, and marks those that a step reads.
@@ -167,11 +175,19 @@ fn check_common(shaper: &mut Shaper<'_>, node: &Node) {
 }
 
 fn per_fault(shaper: &mut Shaper<'_>, node: &Node) {
-    let later = ["chunk", "turn", "page", "row", "group", "corpus"];
+    let later = ["row", "group", "corpus"];
     let Some(per) = node.get("per") else { return };
-    if let Some(word) = per.as_str().filter(|w| later.contains(w)) {
+    let Some(word) = per.as_str() else { return };
+    if later.contains(&word) {
         let message = format!("`per: {word}` is not in this version of quarry");
-        shaper.fault(per.at, message).hints.push("a step is done once per document".into());
+        shaper.fault(per.at, message).hints.push("document, chunk, turn and page are".into());
+    } else if word == "chunk" && node.get("over").is_none() {
+        let message = format!("`{}` is done per chunk and does not say of which chunks", shaper.base);
+        shaper.fault(per.at, message).hints.push("write: over: steps.<id of a split>.chunks".into());
+    }
+    if let Some(foreach) = node.get("foreach").filter(|_| word != "document") {
+        let message = format!("`{}` is done both per {word} and for each item of a list", shaper.base);
+        shaper.fault(foreach.at, message).hints.push("one of `per` and `foreach` is meant".into());
     }
 }
 
@@ -188,7 +204,12 @@ fn build(
     reads: &mut Vec<usize>,
 ) -> Option<StepPlan> {
     let when = options.remove("when").and_then(|w| w.as_str().map(str::to_owned));
-    let on_error = options.remove("on_error").as_ref().and_then(on_error).unwrap_or(run_on_error);
+    // It stays among the options: a check does by it.
+    let on_error = options.get("on_error").and_then(on_error).unwrap_or(run_on_error);
+    let mut expression = |key: &str| options.remove(key).and_then(|e| e.as_str().map(str::to_owned));
+    let (over, foreach) = (expression("over"), expression("foreach"));
+    let per = options.get("per").and_then(Value::as_str).and_then(Per::named).unwrap_or_default();
+    let rounds = Rounds { per, over, foreach };
     for key in ["id", "use", "per"] {
         options.remove(key);
     }
@@ -227,6 +248,7 @@ fn build(
         kind,
         step: Arc::from(step),
         when,
+        rounds,
         on_error,
         resolved: resolved(kind, &options, files, schemas),
         reads: reads.iter().map(|r| scope.steps[*r].id.clone()).collect(),

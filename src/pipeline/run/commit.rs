@@ -21,7 +21,7 @@ const TABLE_SHARE: u32 = 20;
 /// The journal and the tables that are built from it.
 pub(super) struct Ledger {
     pub journal: Journal,
-    tables: Vec<Option<Table>>, // by output; `None` for pages
+    tables: Vec<Option<Table>>, // by output; `None` for pages, and for a shard, whose tables `merge` writes
     order: Vec<String>,         // the documents, in the order of the inputs
     next_write: Instant,
 }
@@ -31,7 +31,7 @@ impl Ledger {
         let known: HashSet<&str> = inputs.iter().map(|i| i.document.as_str()).collect();
         let mut tables = Vec::new();
         for (output, target) in job.plan.outputs.iter().zip(&job.places.targets) {
-            let TargetKind::Table { path } = &target.kind else {
+            let (TargetKind::Table { path }, None) = (&target.kind, job.env.options.shard) else {
                 tables.push(None);
                 continue;
             };
@@ -132,9 +132,10 @@ impl Ledger {
 
     /// Writes the list of documents that stand failed and returns its path, or `None` where there are none.
     pub fn write_quarantine(&self, job: &Job<'_>) -> Result<Option<String>, RunError> {
-        let path = match &job.plan.run.quarantine {
-            Some(path) => job.plan.folder.join(path),
-            None => job.state_file("quarantine.jsonl"),
+        // A shard's failures are a part of the list, and stay with the shard.
+        let path = match (&job.plan.run.quarantine, job.env.options.shard) {
+            (Some(path), None) => job.plan.folder.join(path),
+            _ => job.state_file("quarantine.jsonl"),
         };
         let failed = self.order.iter().filter_map(|d| self.journal.get(d)).filter_map(|h| h.failed.as_ref());
         let lines: Vec<String> = failed.map(quarantine_line).collect();

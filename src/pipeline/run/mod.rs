@@ -4,8 +4,11 @@
 //! journal says what is done; a run that was killed at any moment is gone on with by running again. Prints nothing.
 
 mod commit;
+mod merge;
 mod progress;
+mod rounds;
 mod standing;
+mod trial;
 mod walk;
 mod worker;
 
@@ -16,7 +19,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -29,14 +32,17 @@ use super::journal::{History, Journal};
 use super::keys;
 use super::model::{LazyModel, ModelError, ModelIdentity, ModelSource};
 use super::names::{RunNames, document_value};
-use super::places::{PlaceError, Places};
-use super::plan::Plan;
+use super::places::{PlaceError, Places, Shard};
+use super::plan::{Deadline, Plan};
 use super::report::{Counts, DocumentReport, OutputReport, REPORT_SCHEMA_VERSION, RunReport, Seconds};
 use super::shown::{from_shown, shown};
 use super::sink::QUARRY_VERSION;
 use crate::corpus::document::Document;
 use crate::inference::engine::CancelToken;
 use crate::steps::StepError;
+
+pub use merge::{MergeReport, merge};
+pub use trial::{TestReport, TrialEnvironment, test};
 
 use commit::Ledger;
 use worker::Crew;
@@ -104,6 +110,12 @@ pub struct RunOptions {
     pub limit: Option<usize>,
     /// Only inputs whose path or file name matches one of these globs.
     pub only: Vec<String>,
+    /// Only so many of them, chosen by the seed: the same ones each time.
+    pub sample: Option<(usize, u64)>, // (number, seed)
+    /// Only those of one shard; tables are left to `merge`.
+    pub shard: Option<Shard>,
+    /// Only those that stand failed, whatever for.
+    pub retry: bool,
     /// Documents in flight, instead of the plan's number.
     pub jobs: Option<usize>,
 }
@@ -176,9 +188,9 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     let mut listing = inputs::list(&plan.sources, &plan.folder)?;
     let needs_model = plan.steps.iter().any(|s| s.kind.needs_model);
     let model = if needs_model { Some(env.model.identity()?) } else { None };
-    let names = run_names(env, model);
+    let names = run_names_at(&env.started, model);
     let scope = env.evaluator.bind(&json!({ "params": plan.params, "run": names.value() }));
-    let places = Places::open(plan, env.state_folder.as_deref(), &scope, &env.disk)?;
+    let places = Places::open(plan, env.state_folder.as_deref(), &scope, &env.disk, env.options.shard)?;
     let pipeline_hash = keys::pipeline_hash(plan, names.model.as_ref(), &names);
 
     let state_fault = |source| RunError::Resource { path: places.state.clone(), source };
@@ -191,7 +203,11 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     }
     listing.leave_out(&written(journal.histories(), &plan.folder));
     listing.notes.drain(..).for_each(|note| notes.say(note));
-    let selected = select(&listing.inputs, &env.options)?;
+    let mut selected = select(&listing.inputs, &env.options)?;
+    if env.options.retry {
+        let stands_failed = |i: &usize| journal.get(&listing.inputs[*i].document).is_some_and(|h| h.failed.is_some());
+        selected.retain(stands_failed);
+    }
     if selected.len() < listing.inputs.len() {
         notes.say(format!("{} of {} documents chosen", selected.len(), listing.inputs.len()));
     }
@@ -263,8 +279,8 @@ impl Notes<'_> {
     }
 }
 
-fn run_names(env: &RunEnvironment<'_>, model: Option<ModelIdentity>) -> RunNames {
-    let started = &env.started;
+/// What of a run that began then can be named.
+fn run_names_at(started: &jiff::Zoned, model: Option<ModelIdentity>) -> RunNames {
     RunNames {
         id: started.timestamp().strftime("%Y%m%dT%H%M%S%.3fZ").to_string(),
         date: started.date().to_string(),
@@ -295,7 +311,37 @@ fn select(inputs: &[Input], options: &RunOptions) -> Result<Vec<usize>, RunError
         let detail = format!("matches none of the {} documents", inputs.len());
         return Err(wrong(&options.only.join(" --only "), detail));
     }
+    let selected = match options.shard {
+        Some(shard) => selected.into_iter().filter(|i| shard.holds(&inputs[*i].document)).collect(),
+        None => selected,
+    };
+    let selected = match options.sample {
+        Some((number, seed)) => sample(inputs, selected, number, seed),
+        None => selected,
+    };
     Ok(selected.into_iter().take(options.limit.unwrap_or(usize::MAX)).collect())
+}
+
+/// Returns `number` of the selected, in their order: those whose names have the least hash with the seed. A document that
+/// comes or goes changes no more than itself.
+fn sample(inputs: &[Input], mut selected: Vec<usize>, number: usize, seed: u64) -> Vec<usize> {
+    let hash = |i: &usize| *blake3::hash(format!("{seed} {}", inputs[*i].document).as_bytes()).as_bytes();
+    selected.sort_by_cached_key(hash);
+    selected.truncate(number);
+    selected.sort_unstable();
+    selected
+}
+
+/// How long a run that began then may go on.
+fn time_left(deadline: Option<Deadline>, started: &jiff::Zoned) -> Option<Duration> {
+    match deadline? {
+        Deadline::After(time) => Some(time),
+        Deadline::At(time) => {
+            let today = started.with().time(time).build().ok()?;
+            let next = if today > *started { today } else { today.checked_add(jiff::Span::new().days(1)).ok()? };
+            Duration::try_from(next.timestamp().duration_since(started.timestamp())).ok()
+        }
+    }
 }
 
 fn outputs(job: &Job<'_>, ledger: &Ledger, filled: &[Option<super::sink::Filled>]) -> Vec<OutputReport> {

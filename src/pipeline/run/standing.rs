@@ -61,7 +61,9 @@ fn of(job: &Job<'_>, input: &Input, journal: &Journal) -> Standing {
     let history = journal.get(&input.document);
     match history.and_then(|h| h.last()).filter(|entry| entry.key == key) {
         Some(entry) => match &entry.failure {
-            Some(failure) if is_lasting(failure.reason) => Standing::FailedBefore(entry.clone()),
+            Some(failure) if is_lasting(failure.reason) && !job.env.options.retry => {
+                Standing::FailedBefore(entry.clone())
+            }
             Some(_) => todo,
             None if entry.pages.iter().all(|page| is_intact(page, &job.plan.folder)) => {
                 Standing::Unchanged(entry.clone())

@@ -4,11 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::rounds;
 use crate::corpus::document::Document;
 use crate::inference::engine::{CancelToken, GenerateError, Generator, Usage};
 use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::events::DocumentEvent;
-use crate::pipeline::model::{LazyModel, ModelError};
+use crate::pipeline::model::{LazyModel, ModelError, ModelErrorCause};
 use crate::pipeline::names::Names;
 use crate::pipeline::panics;
 use crate::pipeline::plan::{OnError, Plan, StepPlan};
@@ -62,7 +63,17 @@ impl Walk<'_, '_> {
     pub fn run(&self, document: &Document, names: &mut Names, walked: &mut Walked) -> Result<(), Halt> {
         let mut loading = Duration::ZERO; // the model's, which is no time of this document
         for step in &self.plan.steps {
-            let value = match self.step(step, document, names, &mut loading) {
+            let mut attempt = 0;
+            let done = loop {
+                match self.step(step, attempt, document, names, &mut loading) {
+                    Err(Halt::Failed(failure)) if self.is_tried_again(step, &failure, attempt) => {
+                        attempt += 1;
+                        walked.notes.push(format!("{failure}; tried again"));
+                    }
+                    other => break other,
+                }
+            };
+            let value = match done {
                 Ok(None) => Value::Null,
                 Ok(Some(output)) => walked.take(step, output),
                 Err(Halt::Failed(failure)) if self.may_skip(step, &failure) => {
@@ -78,16 +89,26 @@ impl Walk<'_, '_> {
         Ok(())
     }
 
+    /// Only what asks the model can come out otherwise the next time.
+    fn is_tried_again(&self, step: &StepPlan, failure: &Failure, attempt: usize) -> bool {
+        let Some(retry) = self.plan.run.retry.as_ref().filter(|_| step.kind.needs_model) else { return false };
+        let is_over = self.plan.run.document_timeout.is_some_and(|limit| self.started.elapsed() >= limit);
+        attempt < retry.times && retry.on.contains(&failure.reason) && !is_over && !is_bug(failure)
+    }
+
     /// A document whose own time is over, or that met a bug, fails whatever its steps allow.
     fn may_skip(&self, step: &StepPlan, failure: &Failure) -> bool {
         let is_over = self.plan.run.document_timeout.is_some_and(|limit| self.started.elapsed() >= limit);
-        step.on_error == OnError::Skip && !(failure.reason == Reason::TimedOut && is_over) && !is_bug(failure)
+        matches!(step.on_error, OnError::Skip | OnError::Mark)
+            && !(failure.reason == Reason::TimedOut && is_over)
+            && !is_bug(failure)
     }
 
     /// Returns `None` where `when` does not hold.
     fn step(
         &self,
         step: &StepPlan,
+        attempt: usize, // from 0
         document: &Document,
         names: &Names,
         loading: &mut Duration,
@@ -104,7 +125,10 @@ impl Walk<'_, '_> {
         (self.tell)(DocumentEvent::StepStarted { step: &step.id });
         let generator = if step.kind.needs_model {
             let start = Instant::now();
-            let model = self.model.get().map_err(Halt::Model)?;
+            let model = self.model.get().map_err(|error| match error.cause {
+                ModelErrorCause::Cancelled if self.is_cancelled() => Halt::Interrupted,
+                _ => Halt::Model(error),
+            })?;
             *loading += start.elapsed();
             Some(model as &dyn Generator)
         } else {
@@ -112,15 +136,22 @@ impl Walk<'_, '_> {
         };
         let cancel = self.deadline(*loading);
         let progress = |done, of| (self.tell)(DocumentEvent::PartDone { step: &step.id, done, of });
+        let mut defaults = self.plan.model.defaults.clone();
+        if let Some(retry) = self.plan.run.retry.as_ref().filter(|_| attempt > 0) {
+            defaults.sampling.temperature = retry.temperature;
+            defaults.sampling.seed = defaults.sampling.seed.wrapping_add(attempt as u64);
+        }
         let context = StepContext {
             document,
             names: names.value(),
             generator,
-            defaults: &self.plan.model.defaults,
+            defaults: &defaults,
             cancel: &cancel,
             progress: &progress,
         };
-        let run = || cancel.check().map_err(StepError::from).and_then(|()| step.step.run(&context));
+        let rounds = rounds::Rounds::of(step, document, &self.evaluator.bind(names.value()));
+        let rounds = rounds.map_err(|e| failed(Reason::TemplateFailed, e))?;
+        let run = || cancel.check().map_err(StepError::from).and_then(|()| rounds.run(step, &context));
         let step_started = Instant::now();
         match panics::caught(run) {
             Ok(Ok(output)) => Ok(Some(output)),

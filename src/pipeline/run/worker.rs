@@ -1,15 +1,15 @@
 //! The threads that take documents in order, and what one does with a document: read, name, walk, write, journal.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use super::commit::Ledger;
 use super::progress::Progress;
 use super::standing::{self, Standing};
 use super::walk::{Halt, Walk, Walked};
-use super::{Job, RunError, not_reached};
+use super::{Job, RunError, not_reached, time_left};
 use crate::corpus::document::Document;
 use crate::inference::engine::GenerateError;
 use crate::pipeline::disk::is_exhausted;
@@ -92,16 +92,21 @@ impl<'a, 'm> Crew<'a, 'm> {
         let (_, to_do, _) = self.progress.now(0.0);
         env.observer.on(&Event::Started { inputs: self.selected.len(), to_do });
         let jobs = env.options.jobs.unwrap_or(self.job.plan.run.in_flight).clamp(1, to_do.max(1));
-        std::thread::scope(|scope| {
-            for number in 1..=jobs {
-                let thread = std::thread::Builder::new().name(format!("document-{number}")).stack_size(STACK_BYTES);
-                if let Err(source) = thread.spawn_scoped(scope, || self.take_documents()) {
-                    if number == 1 {
-                        self.end_with(RunError::Resource { path: PathBuf::from("a thread"), source });
+        let is_late = AtomicBool::new(false);
+        let (done, waits) = mpsc::channel::<()>();
+        std::thread::scope(|outer| {
+            if let Some(left) = time_left(self.job.plan.run.deadline, &env.started) {
+                let (is_late, this) = (&is_late, &self);
+                // Nothing is sent: it waits until the deadline, or until the sender is gone.
+                outer.spawn(move || {
+                    if waits.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
+                        is_late.store(true, Ordering::Relaxed);
+                        this.end();
                     }
-                    break; // fewer at once will do
-                }
+                });
             }
+            self.crew(jobs);
+            drop(done);
         });
         if let Some(error) = self.fatal.into_inner().unwrap_or_else(|e| e.into_inner()) {
             return Err(error);
@@ -115,9 +120,25 @@ impl<'a, 'm> Crew<'a, 'm> {
         let mut outcome = self.outcome.into_inner().unwrap_or_else(|e| e.into_inner());
         let is_cut_short = reports.iter().any(|r| r.skip == Some(Skip::NotReached));
         if outcome == Outcome::Finished && is_cut_short {
-            outcome = Outcome::Interrupted;
+            let is_late = is_late.load(Ordering::Relaxed);
+            outcome = if is_late { Outcome::DeadlineReached } else { Outcome::Interrupted };
         }
         Ok((reports, outcome, self.ledger.into_inner().unwrap_or_else(|e| e.into_inner())))
+    }
+
+    /// Works with so many threads until nothing is left to do.
+    fn crew(&self, jobs: usize) {
+        std::thread::scope(|scope| {
+            for number in 1..=jobs {
+                let thread = std::thread::Builder::new().name(format!("document-{number}")).stack_size(STACK_BYTES);
+                if let Err(source) = thread.spawn_scoped(scope, || self.take_documents()) {
+                    if number == 1 {
+                        self.end_with(RunError::Resource { path: PathBuf::from("a thread"), source });
+                    }
+                    break; // fewer at once will do
+                }
+            }
+        });
     }
 
     fn take_documents(&self) {

@@ -80,12 +80,13 @@ pub fn header(output: &OutputPlan) -> Option<String> {
     }
 }
 
-/// A page is text: a step that gives an object with a `text`, as `summarize` does, stands for that text.
+/// A page is text: a step that gives an object with a `text`, as `summarize` does, stands for that text, with its
+/// citations where it has them.
 fn text_of(expression: &str, value: Value) -> Result<String, String> {
     match value {
         Value::String(text) => Ok(text),
         Value::Number(_) | Value::Bool(_) => Ok(value.to_string()),
-        Value::Object(map) => match map.get("text") {
+        Value::Object(map) => match map.get("cited").filter(|c| c.is_string()).or(map.get("text")) {
             Some(Value::String(text)) => Ok(text.clone()),
             _ => Err(format!("`{expression}` gives an object without `text`, not a page")),
         },

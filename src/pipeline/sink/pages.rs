@@ -116,7 +116,7 @@ mod tests {
         std::os::unix::fs::symlink(&elsewhere, out.join("link")).unwrap();
         std::os::unix::fs::symlink(out.join("inside"), out.join("here")).unwrap();
         fs::create_dir_all(out.join(".quarry/parts")).unwrap();
-        let target = Target { root: out.clone(), kind: TargetKind::Pages { names: Vec::new() } };
+        let target = Target { root: out.clone(), kind: TargetKind::Pages { names: Vec::new() }, parts: "parts".into() };
         let write = |path: &str| write_page(&out.join(path), &target, "x", &Disk::default());
         assert!(matches!(write("link/a.md"), Err(PageError::LeavesFolder(_))));
         assert!(fs::read_dir(&elsewhere).unwrap().next().is_none());

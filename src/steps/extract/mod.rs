@@ -23,7 +23,7 @@ use self::merge::Merge;
 use self::verify::Verify;
 use super::ask::{Asker, Question, language, render_with};
 use super::grounding::Ground;
-use super::parts::{Part, coverage, coverage_of_turns, pack};
+use super::parts::{ByModel, Part, coverage, coverage_of_turns, pack};
 use super::prompt::{Template, texts};
 use super::schema::{self, Builtin, Scope};
 use super::{Reason, Step, StepContext, StepError, StepOutput};
@@ -139,7 +139,7 @@ impl Extract {
         let empty = self.prompt("", instruct, None)?;
         let room = asker.room(&empty, answer_tokens(&self.schema, self.many))?;
         let size = self.size.unwrap_or_else(|| super::summarize::part_size(asker.window())).min(room);
-        Ok(pack(cx.document, size, self.overlap, &|line| asker.generator.count_tokens(line)))
+        Ok(pack(cx.document, size, self.overlap, &ByModel(asker.generator)))
     }
 
     /// The turns around each candidate, as many of them as fit: at least the candidate's own.

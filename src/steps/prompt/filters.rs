@@ -9,6 +9,7 @@ use super::names;
 /// Adds the house's filters and tests to an environment.
 pub fn install(env: &mut Environment<'static>) {
     env.add_test("none", |v: &Inner| names::is_none(v));
+    env.add_function("abs", minijinja::filters::abs);
     env.add_filter("turns", turns);
     env.add_filter("timecode", timecode);
     env.add_filter("table", table);

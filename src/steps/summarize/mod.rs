@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::ask::{Asker, language, language_name, render_with};
 use super::options::Reader;
-use super::parts::{Part, coverage, pack};
+use super::parts::{ByModel, Part, coverage, pack};
 use super::prompt::{Expression, Template, Templates, texts};
 use super::{BuildContext, OptionFault, Port, Reason, Step, StepContext, StepError, StepKind, StepOutput};
 use crate::spec::{KeySpec, ValueSpec};
@@ -204,7 +204,7 @@ impl Summarize {
     fn parts(&self, work: &Work<'_>) -> Result<(Vec<Part>, Strategy), StepError> {
         let asker = &work.asker;
         let empty = texts::render(&texts::NOTE, &work.note_names("", 9, false))?;
-        let count = |line: &str| asker.generator.count_tokens(line);
+        let count = ByModel(asker.generator);
         let document = work.cx.document;
         if self.strategy == Strategy::Stuff {
             let room = asker.room(&empty, notes::max_tokens(self.num_words.div_ceil(notes::WORDS_PER_SENTENCE)))?;

@@ -39,7 +39,7 @@ steps:
 outputs:
   - { path: "minutes.md", content: steps.page }
   - { path: "{{ doc.stem }}.jsonl", fields: { a: item.x } }
-run: { on_error: ignore, max_failed: 10, deadline: "06:00" }
+run: { on_error: ignore, max_failed: 10, nice: 10 }
 run: {}
 "#;
     let faults = faults_of(text);
@@ -70,8 +70,8 @@ run: {}
         "35:13 every document would write the same file `minutes.md` | name the document in it: {{ doc.stem }}",
         "36:17 the records of all documents go into one file: its path cannot name `doc` | `run.date` and `params` are known here",
         "36:50 `item` is known only where `explode` gives a list",
-        "37:18 `run.on_error` must be one of stop, quarantine, skip, not the text `ignore`",
-        "37:42 `deadline` is not in this version of quarry",
+        "37:18 `run.on_error` must be one of stop, quarantine, skip, mark, not the text `ignore`",
+        "37:42 `nice` is not in this version of quarry",
         "38:1 the key `run` is written twice | first at line 37",
     ];
     assert_eq!(faults, expected, "{faults:#?}");
@@ -138,9 +138,12 @@ fn every_kind_of_value_has_its_own_complaint() {
     );
     assert_eq!(
         step_fault("use: split, per: ^chunk"),
-        "`per: chunk` is not in this version of quarry | a step is done once per document"
+        "`steps.s` is done per chunk and does not say of which chunks | write: over: steps.<id of a split>.chunks"
     );
-    assert_eq!(step_fault("use: split, ^over: doc"), "`over` is not in this version of quarry");
+    assert_eq!(
+        step_fault("use: split, per: turn, foreach: ^doc.turns"),
+        "`steps.s` is done both per turn and for each item of a list | one of `per` and `foreach` is meant"
+    );
     assert_eq!(step_fault("use: split, when: ^steps.s"), "the step `s` uses its own value, which it has yet to make");
     assert_eq!(
         step_fault("use: split, when: ^row.x"),
@@ -207,7 +210,7 @@ fn sections_of_the_wrong_kind_and_missing_ones_are_told() {
         "1:1 `version` is missing in the file | `version` is a value: The version of the file format: 1.",
         "1:8 `steps` must be a list of steps, not an empty one | write: - { id: minutes, use: summarize }",
         "2:10 `sources` names no source | write: calls: \"calls/*.vtt\"",
-        "3:9 `params` must be a mapping, each value a mapping with type, default, help, min, max, optional, required, not a list",
+        "3:9 `params` must be a mapping, each value a mapping with type, default, help, min, max, optional, required, env, secret, not a list",
         "4:10 `outputs` must be a list, not the text `x` | write: - { path: \"out/{{ doc.stem }}.md\", content: steps.minutes }",
         "5:10 `schemas` must be a mapping of names to schemas, not the number 1",
     ];
@@ -240,6 +243,9 @@ fn no_damage_to_a_file_is_a_crash() {
             file: Path::new("p.yaml"),
             kinds: KINDS,
             overrides: &[],
+            profile: None,
+            sets: &[],
+            environment: &|_| None,
             model: None,
             current_folder: Path::new("/p"),
             files: &files,

@@ -25,7 +25,7 @@ use crate::pipeline::disk::Disk;
 use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::model::{ModelError, ModelIdentity, ModelSource};
 use crate::pipeline::plan::{
-    MaxFailed, ModelPlan, OnError, OutputContent, OutputFormat, OutputPlan, Plan, RunPlan, SourcePlan, StepPlan,
+    MaxFailed, ModelPlan, OnError, OutputContent, OutputFormat, OutputPlan, Plan, Rounds, RunPlan, SourcePlan, StepPlan,
 };
 use crate::pipeline::report::{RunReport, State};
 use crate::steps::{BuildContext, OptionFault, Reason, Step, StepContext, StepError, StepKind, StepOutput};
@@ -184,6 +184,7 @@ pub fn step(id: &str, kind: &'static StepKind, step: impl Step + 'static) -> Ste
         kind,
         step: Arc::new(step),
         when: None,
+        rounds: Rounds::default(),
         on_error: OnError::Quarantine,
         resolved: json!({}),
         reads: Vec::new(),
@@ -256,7 +257,11 @@ impl Stage {
                 step_timeout: None,
                 in_flight: 3,
                 quarantine: None,
+                retry: None,
+                deadline: None,
+                events: None,
             },
+            tests: Vec::new(),
             folder,
         };
         Self { _folder: tempfile::tempdir().unwrap(), plan, models: Shouters::default() }

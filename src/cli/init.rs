@@ -1,0 +1,89 @@
+//! `quarry init`: a commented pipeline to begin with, and the schema that editors check it by.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::exit::Exit;
+use super::options::{Settings, Verbosity};
+use super::{Failure, print};
+use crate::diagnostic::Diagnostic;
+use crate::pipeline::editor;
+use crate::steps::STEP_KINDS;
+
+/// The file that the first line of a starter names.
+const SCHEMA_FILE: &str = "pipeline.schema.json";
+
+/// Write a commented pipeline file to begin with
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// What it is to do
+    #[arg(value_enum, value_name = "KIND")]
+    pub kind: Starter,
+    /// Where it is written [default: KIND.yaml]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Starter {
+    /// Minutes of meetings: a page per transcript and a list of tasks
+    Minutes,
+    /// Records of a shape that you say, one JSON line per document
+    Extract,
+    /// One label per document, with its probability
+    Classify,
+    /// A summary per document
+    Summarize,
+}
+
+impl Starter {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Minutes => "minutes",
+            Self::Extract => "extract",
+            Self::Classify => "classify",
+            Self::Summarize => "summarize",
+        }
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Minutes => include_str!("../../templates/starters/minutes.yaml"),
+            Self::Extract => include_str!("../../templates/starters/extract.yaml"),
+            Self::Classify => include_str!("../../templates/starters/classify.yaml"),
+            Self::Summarize => include_str!("../../templates/starters/summarize.yaml"),
+        }
+    }
+}
+
+pub fn run(args: &InitArgs, settings: &Settings) -> Result<Exit, Failure> {
+    let file = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{}.yaml", args.kind.name())));
+    write_new(&file, args.kind.text())?;
+    let schema = file.with_file_name(SCHEMA_FILE);
+    if !schema.exists() {
+        write_new(&schema, &format!("{:#}\n", editor::schema(STEP_KINDS)))?;
+    }
+    if settings.verbosity > Verbosity::Quiet {
+        let shown = print::shown(&file.to_string_lossy());
+        print::result(&format!(
+            "{shown} is written; next: quarry check {shown}, quarry test {shown}, quarry run {shown}"
+        ))?;
+    }
+    Ok(Exit::Done)
+}
+
+/// A file that is there is never written over.
+fn write_new(path: &Path, text: &str) -> Result<(), Failure> {
+    let written =
+        File::options().write(true).create_new(true).open(path).and_then(|mut f| f.write_all(text.as_bytes()));
+    written.map_err(|error| {
+        let fault = Diagnostic::error(format!("{} cannot be written: {error}", path.display()));
+        match error.kind() {
+            std::io::ErrorKind::AlreadyExists => fault.hint("name another file behind the kind").into(),
+            _ => fault.into(),
+        }
+    })
+}
