@@ -12,8 +12,8 @@ use super::request::{GenerateError, ModelCard};
 use super::scheduler::Limits;
 use crate::inference::kernels::Isa;
 use crate::inference::model::{
-    Architecture, BLOCK_TOKENS, CandleDecoder, CausalLm, CpuDecoder, Gguf, GgufValue, KvKind, KvShape, ModelError,
-    ModelSource, Quantization, Weights,
+    Architecture, BLOCK_TOKENS, CandleDecoder, CausalLm, Cost, CpuDecoder, Gguf, GgufValue, KvKind, KvShape,
+    ModelError, ModelSource, Quantization, Weights,
 };
 use crate::inference::tokenizer::{ChatTemplate, GgufTokenizerFields, Tokenizer};
 
@@ -86,6 +86,8 @@ pub struct LoadedCore {
     pub weight_bytes: usize,
     pub kv: KvKind,
     pub logits_width: usize,
+    pub kv_shape: KvShape,
+    pub cost: Option<Cost>, // of our kernels
 }
 
 /// Loads the weights and makes room for keys and values; needs no tokenizer.
@@ -104,15 +106,15 @@ pub fn load_core(
     let blocks = (2 * window).div_ceil(BLOCK_TOKENS) + options.spare_blocks;
     let embedding = source.tensors().into_iter().any(|(_, t)| !t.format.is_float());
     let kv = options.kv.unwrap_or(if embedding { KvKind::Bf16 } else { KvKind::F32 });
-    let mut weight_bytes = 0;
+    let (mut weight_bytes, mut cost) = (0, None);
+    let kv_shape = KvShape { layers: config.layers, kv_heads: config.kv_heads, head_dim: config.head_dim, kind: kv };
     let model: Box<dyn CausalLm> = match options.backend {
         Backend::Candle => Box::new(CandleDecoder::load(source, candle_core::Device::Cpu, blocks)?),
         Backend::Kernels => {
             let weights = Weights::load(source, progress)?;
             weight_bytes = weights.bytes();
-            let shape =
-                KvShape { layers: config.layers, kv_heads: config.kv_heads, head_dim: config.head_dim, kind: kv };
-            let bytes = shape.block_bytes() * blocks;
+            cost = Some(weights.cost(config));
+            let bytes = kv_shape.block_bytes() * blocks;
             // Asked for and given back, untouched: the cache itself would end the program where there is no room.
             if Vec::<u8>::new().try_reserve_exact(bytes).is_err() {
                 return Err(LoadError::Memory { model: source.path().to_owned(), window, bytes });
@@ -121,7 +123,7 @@ pub fn load_core(
         }
     };
     let logits_width = config.vocabulary;
-    Ok(LoadedCore { core: Core::new(model, options.limits), window, weight_bytes, kv, logits_width })
+    Ok(LoadedCore { core: Core::new(model, options.limits), window, weight_bytes, kv, logits_width, kv_shape, cost })
 }
 
 /// What an engine is loaded from, and who it is.

@@ -80,29 +80,29 @@ impl FromStr for Isa {
 /// The body must be `#[inline(always)]`: only inlined into a function that has the target features does it
 /// become that set's code.
 macro_rules! per_isa {
-    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident;) => {
+    ($(#[$doc:meta])* $vis:vis unsafe fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? = $body:ident;) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        $vis unsafe fn $name(isa: $crate::inference::kernels::Isa, $($arg: $ty),*) {
+        $vis unsafe fn $name(isa: $crate::inference::kernels::Isa, $($arg: $ty),*) $(-> $ret)? {
             use $crate::inference::kernels::Isa;
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
-            unsafe fn avx512_bf16($($arg: $ty),*) {
+            unsafe fn avx512_bf16($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: the caller's obligations are passed on unchanged.
                 unsafe { $body::<$crate::inference::kernels::lanes::Avx512<true>>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
-            unsafe fn avx512($($arg: $ty),*) {
+            unsafe fn avx512($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: the caller's obligations are passed on unchanged.
                 unsafe { $body::<$crate::inference::kernels::lanes::Avx512<false>>($($arg),*) }
             }
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,f16c")]
             #[allow(clippy::too_many_arguments)]
-            unsafe fn avx2($($arg: $ty),*) {
+            unsafe fn avx2($($arg: $ty),*) $(-> $ret)? {
                 // SAFETY: the caller's obligations are passed on unchanged.
                 unsafe { $body::<$crate::inference::kernels::lanes::Avx2>($($arg),*) }
             }

@@ -14,6 +14,7 @@ pub mod experts;
 mod floats;
 pub mod isa;
 mod lanes;
+pub mod limits;
 pub mod matmul;
 pub mod matrix;
 mod packed;

@@ -21,7 +21,7 @@ pub use gguf_write::Entry as GgufEntry;
 pub use quantize::{Quantization, QuantizeError, write_quantized};
 pub use reference::CandleDecoder;
 pub use source::{ModelError, ModelSource, TensorInfo};
-pub use weights::Weights;
+pub use weights::{Cost, Weights};
 
 use crate::ids::{BlockId, TokenId};
 pub use crate::inference::kernels::attention::{BLOCK_TOKENS, KvKind, KvShape, Span};

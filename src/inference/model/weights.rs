@@ -17,6 +17,29 @@ pub struct Weights {
     pub head: Option<Matrix>, // (vocabulary, hidden); absent where the embedding serves
 }
 
+/// What computing tokens takes of the machine, without attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cost {
+    shared_bytes: f64, // of weights that every step reads
+    expert_bytes: f64, // of all experts
+    expert_share: f64, // of the experts that a token is sent to
+    layer_ops: f64,    // per token
+    head_ops: f64,     // per row of logits
+}
+
+impl Cost {
+    /// Bytes of weights that a step of one token for each of `sequences` reads, if their experts are chosen apart.
+    pub fn step_bytes(&self, sequences: usize) -> f64 {
+        let touched = 1.0 - (1.0 - self.expert_share).powi(i32::try_from(sequences).unwrap_or(i32::MAX));
+        self.shared_bytes + touched * self.expert_bytes
+    }
+
+    /// Operations for `tokens` tokens and `logits` rows of logits; a multiply and an add are two.
+    pub fn ops(&self, tokens: usize, logits: usize) -> f64 {
+        tokens as f64 * self.layer_ops + logits as f64 * self.head_ops
+    }
+}
+
 pub struct Layer {
     pub attention_norm: Vec<f32>,    // (hidden)
     pub q: Matrix,                   // (heads * head_dim, hidden)
@@ -64,6 +87,24 @@ impl Weights {
         self.embedding.bytes()
             + self.head.as_ref().map_or(0, Matrix::bytes)
             + self.layers.iter().map(layer).sum::<usize>()
+    }
+
+    /// What a step costs, for the bounds that a benchmark gives.
+    pub fn cost(&self, config: &ModelConfig) -> Cost {
+        let matrix = |m: &Matrix| [m.bytes() as f64, 2.0 * (m.rows() * m.cols()) as f64];
+        let sum = |all: &mut dyn Iterator<Item = [f64; 2]>| all.fold([0.0; 2], |a, b| [a[0] + b[0], a[1] + b[1]]);
+        let rest = |l: &Layer| sum(&mut [&l.q, &l.k, &l.v, &l.o].into_iter().chain(l.router.as_ref()).map(matrix));
+        let experts = |l: &Layer| sum(&mut l.experts.iter().flat_map(|e| [&e.gate, &e.up, &e.down]).map(matrix));
+        let (rest, experts) = (sum(&mut self.layers.iter().map(rest)), sum(&mut self.layers.iter().map(experts)));
+        let share = config.experts_per_token as f64 / config.experts.max(1) as f64;
+        let head = matrix(self.output());
+        Cost {
+            shared_bytes: rest[0] + head[0],
+            expert_bytes: experts[0],
+            expert_share: share,
+            layer_ops: rest[1] + share * experts[1],
+            head_ops: head[1],
+        }
     }
 
     /// The matrix that turns hidden states into logits.
