@@ -3,9 +3,9 @@
 //! Packed: sixteen rows make a group, one per lane. Along the columns, a block of 32 is stored as eight runs of
 //! 64 bytes, run `j` holding columns `4j..4j+4` of each of the sixteen rows; with four bits, four runs whose low
 //! nibbles are columns `4j..` and high nibbles columns `16 + 4j..`; six bits add two runs, in which run `h` holds the
-//! high bits of the quants in runs `4h..4h+4`, two at a time from the low end. After a group's quants come sixteen
-//! scales (and mins) for each block, f16 values or the steps of a K-block, and last a K-block's units for each eight
-//! blocks. There is one copy of each weight, and it is this.
+//! high bits of the quants in runs `4h..4h+4`, two at a time from the low end. Every eight blocks, after their quants,
+//! come sixteen scales (and mins) for each, f16 values or the steps of a K-block, and then its units: a group is read
+//! from front to back. There is one copy of each weight, and it is this.
 
 use std::sync::Arc;
 
@@ -34,7 +34,8 @@ pub(super) struct Packed {
     pub packing: Packing,
     region: Arc<Region>, // shared by the matrices of one tensor
     start: usize,        // of the first group in it
-    group_bytes: usize,  // from one group to the next, whole cache lines
+    group_bytes: usize,  // whole cache lines
+    stride: usize,       // from one group to the next
 }
 
 /// Where the rows of a new matrix come from: the bytes of each, in one format.
@@ -46,50 +47,56 @@ pub struct RowSource<'a> {
     pub row: &'a (dyn Fn(usize) -> &'a [u8] + Sync),
 }
 
-/// Blocks of 32 in a K-block.
+/// Blocks of 32 whose scales stand together: those of a K-block.
 pub(super) const K_BLOCKS: usize = 8;
 
+/// Sizes of a packing's parts in a group, in bytes.
+#[derive(Clone, Copy)]
+pub(super) struct Layout {
+    pub quants: usize,    // of a block
+    pub scales: usize,    // and mins, or their steps, of a block
+    pub units: usize,     // of a K-block
+    pub run_bytes: usize, // of eight blocks
+}
+
+impl Layout {
+    pub const fn of(packing: Packing) -> Self {
+        let (quants, scales, units) = match packing {
+            Packing::Signed8 => (32 * LANES, 2 * LANES, 0),
+            Packing::SixK => (24 * LANES, 2 * LANES, 2 * LANES),
+            Packing::Unsigned8 => (32 * LANES, 4 * LANES, 0),
+            Packing::Unsigned4 => (16 * LANES, 4 * LANES, 0),
+            Packing::FourK => (16 * LANES, 2 * LANES, 4 * LANES),
+        };
+        Self { quants, scales, units, run_bytes: (K_BLOCKS * (quants + scales) + units).next_multiple_of(64) }
+    }
+
+    /// Bytes of a group of `blocks` blocks.
+    fn group_bytes(&self, blocks: usize) -> usize {
+        let rest = blocks % K_BLOCKS;
+        let last = if rest == 0 { 0 } else { rest * (self.quants + self.scales) + self.units };
+        blocks / K_BLOCKS * self.run_bytes + last
+    }
+
+    /// Where the quants, the scales and the units of block `b` of `blocks` begin in a group.
+    pub fn block(&self, blocks: usize, b: usize) -> (usize, usize, usize) {
+        let (run, i) = (b / K_BLOCKS, b % K_BLOCKS);
+        let (start, n) = (run * self.run_bytes, K_BLOCKS.min(blocks - run * K_BLOCKS));
+        let scales = start + n * self.quants;
+        (start + i * self.quants, scales + i * self.scales, scales + n * self.scales)
+    }
+}
+
 impl Packed {
-    fn group_bytes(packing: Packing, blocks: usize) -> usize {
-        blocks * (Self::quant_bytes(packing) + Self::scale_bytes(packing))
-            + blocks / K_BLOCKS * Self::unit_bytes(packing)
-    }
-
-    /// Bytes of the quants of one block of a group.
-    pub const fn quant_bytes(packing: Packing) -> usize {
-        match packing {
-            Packing::Signed8 | Packing::Unsigned8 => 32 * LANES,
-            Packing::SixK => 24 * LANES,
-            Packing::Unsigned4 | Packing::FourK => 16 * LANES,
-        }
-    }
-
-    /// Bytes of the scales and mins, or of their steps, of one block of a group.
-    pub const fn scale_bytes(packing: Packing) -> usize {
-        match packing {
-            Packing::Signed8 | Packing::SixK | Packing::FourK => 2 * LANES,
-            Packing::Unsigned8 | Packing::Unsigned4 => 4 * LANES,
-        }
-    }
-
-    /// Bytes of the units of one K-block of a group.
-    pub const fn unit_bytes(packing: Packing) -> usize {
-        match packing {
-            Packing::SixK => 2 * LANES,
-            Packing::FourK => 4 * LANES,
-            Packing::Signed8 | Packing::Unsigned8 | Packing::Unsigned4 => 0,
-        }
-    }
-
     /// Whether a group holds `blocks` blocks: what the kernels rely on.
     pub fn holds(&self, blocks: usize) -> bool {
-        self.group_bytes >= Self::group_bytes(self.packing, blocks)
-            && (Self::unit_bytes(self.packing) == 0 || blocks.is_multiple_of(K_BLOCKS))
+        let layout = Layout::of(self.packing);
+        self.group_bytes >= layout.group_bytes(blocks) && (layout.units == 0 || blocks.is_multiple_of(K_BLOCKS))
     }
 
     /// The bytes of group `g`: all its quants, then all its scales.
     pub fn group(&self, g: usize) -> &[u8] {
-        &self.region[self.start + g * self.group_bytes..][..self.group_bytes]
+        &self.region[self.start + g * self.stride..][..self.group_bytes]
     }
 }
 
@@ -106,24 +113,35 @@ impl Matrix {
         Self { rows, cols, data }
     }
 
-    /// Builds `count` matrices of equal height from the rows of one tensor, so that they lie side by side in memory.
-    pub fn several(source: &RowSource<'_>, count: usize) -> Vec<Self> {
-        assert!(count > 0 && source.rows.is_multiple_of(count), "{} rows in {count} matrices", source.rows);
-        let (rows, cols) = (source.rows / count, source.cols);
-        if source.format.is_float() || !rows.is_multiple_of(LANES) {
-            let part = |i: usize| {
-                let row = |r: usize| (source.row)(i * rows + r);
-                Self::from_rows(&RowSource { format: source.format, rows, cols, row: &row })
-            };
-            return (0..count).map(part).collect();
+    /// Builds `count` matrices of equal height from the rows of each of some tensors, so that they lie in memory as
+    /// they are read together: matrix by matrix, and in it a group of the first tensor, of the second, and so on.
+    pub fn together<const N: usize>(sources: [&RowSource<'_>; N], count: usize) -> [Vec<Self>; N] {
+        let alike =
+            |s: &&RowSource<'_>| (s.format, s.rows, s.cols) == (sources[0].format, sources[0].rows, sources[0].cols);
+        let (format, all_rows, cols) = (sources[0].format, sources[0].rows, sources[0].cols);
+        assert!(count > 0 && all_rows.is_multiple_of(count), "{all_rows} rows in {count} matrices");
+        let rows = all_rows / count;
+        if format.is_float() || !rows.is_multiple_of(LANES) || !sources.iter().all(alike) {
+            return sources.map(|source| {
+                let part = |i: usize| {
+                    let row = |r: usize| (source.row)(i * rows + r);
+                    Self::from_rows(&RowSource { format: source.format, rows, cols: source.cols, row: &row })
+                };
+                (0..count).map(part).collect()
+            });
         }
-        let all = pack(source);
-        (0..count)
-            .map(|i| {
-                let start = i * rows / LANES * all.group_bytes;
-                Self { rows, cols, data: Data::Packed(Packed { region: all.region.clone(), start, ..all }) }
-            })
-            .collect()
+        // Row `r` of the whole is in group `r / 16`, and groups take turns between the tensors.
+        let row = |r: usize| {
+            let (group, lane) = (r / LANES, r % LANES);
+            (sources[group % N].row)(group / N * LANES + lane)
+        };
+        let all = pack(&RowSource { format, rows: N * all_rows, cols, row: &row });
+        let matrix = |which: usize, i: usize| {
+            let start = (i * rows / LANES * N + which) * all.group_bytes;
+            let packed = Packed { region: all.region.clone(), start, stride: N * all.group_bytes, ..all };
+            Self { rows, cols, data: Data::Packed(packed) }
+        };
+        std::array::from_fn(|which| (0..count).map(|i| matrix(which, i)).collect())
     }
 
     /// Builds a float matrix from values in row order.
@@ -184,7 +202,7 @@ fn pack(source: &RowSource<'_>) -> Packed {
     use rayon::prelude::*;
     let packing = source.format.packing();
     let blocks = source.cols / 32;
-    let group_bytes = Packed::group_bytes(packing, blocks).next_multiple_of(64);
+    let group_bytes = Layout::of(packing).group_bytes(blocks).next_multiple_of(64);
     let mut region = Region::new(source.rows.div_ceil(LANES) * group_bytes);
     region.par_chunks_exact_mut(group_bytes.max(1)).enumerate().for_each_init(
         || blocks::block_buffer(source.cols),
@@ -197,41 +215,43 @@ fn pack(source: &RowSource<'_>) -> Packed {
             }
         },
     );
-    Packed { packing, region: Arc::new(region), start: 0, group_bytes }
+    Packed { packing, region: Arc::new(region), start: 0, group_bytes, stride: group_bytes }
 }
 
 /// The index, inside a group's bytes, of the byte that holds column `i` of block `b` in `lane`: its low bits, where
 /// it is cut in two.
-fn quant_at(packing: Packing, b: usize, i: usize, lane: usize) -> usize {
-    let column = if Packed::quant_bytes(packing) < 32 * LANES { i % 16 } else { i };
-    b * Packed::quant_bytes(packing) + column / 4 * 64 + lane * 4 + column % 4
+fn quant_at(packing: Packing, blocks: usize, b: usize, i: usize, lane: usize) -> usize {
+    let layout = Layout::of(packing);
+    let column = if layout.quants < 32 * LANES { i % 16 } else { i };
+    layout.block(blocks, b).0 + column / 4 * 64 + lane * 4 + column % 4
 }
 
 /// Where the two high bits of a six-bit quant are: the byte, and how far from its low end.
-fn high_bits_at(b: usize, i: usize, lane: usize) -> (usize, usize) {
+fn high_bits_at(blocks: usize, b: usize, i: usize, lane: usize) -> (usize, usize) {
     let run = i / 4;
-    (b * Packed::quant_bytes(Packing::SixK) + (4 + run / 4) * 64 + lane * 4 + i % 4, run % 4 * 2)
+    let quants = Layout::of(Packing::SixK).block(blocks, b).0;
+    (quants + (4 + run / 4) * 64 + lane * 4 + i % 4, run % 4 * 2)
 }
 
-/// The index of the `which`-th f16 of block `b` in `lane`, or of the first step.
+/// The index of the `which`-th f16 of block `b` in `lane`, or of the step.
 fn scale_at(packing: Packing, blocks: usize, b: usize, which: usize, lane: usize) -> usize {
-    let wide = if Packed::unit_bytes(packing) == 0 { 2 } else { 1 };
-    blocks * Packed::quant_bytes(packing) + b * Packed::scale_bytes(packing) + (which * LANES + lane) * wide
+    let layout = Layout::of(packing);
+    let wide = if layout.units == 0 { 2 } else { 1 };
+    layout.block(blocks, b).1 + (which * LANES + lane) * wide
 }
 
 /// The index of the `which`-th unit of the K-block that block `b` belongs to.
 fn unit_at(packing: Packing, blocks: usize, b: usize, which: usize, lane: usize) -> usize {
-    blocks * (Packed::quant_bytes(packing) + Packed::scale_bytes(packing))
-        + b / K_BLOCKS * Packed::unit_bytes(packing)
-        + (which * LANES + lane) * 2
+    Layout::of(packing).block(blocks, b).2 + (which * LANES + lane) * 2
 }
 
 fn put_block(packing: Packing, bytes: &mut [u8], blocks: usize, b: usize, lane: usize, block: &blocks::Block32) {
+    let quants = Layout::of(packing).block(blocks, b).0;
     // Four columns at a time: they stand side by side in every layout.
     let four =
         |j: usize| u32::from_le_bytes([block.q[4 * j], block.q[4 * j + 1], block.q[4 * j + 2], block.q[4 * j + 3]]);
     let mut put_four = |run: usize, value: u32| {
-        let at = b * Packed::quant_bytes(packing) + run * 64 + lane * 4;
+        let at = quants + run * 64 + lane * 4;
         bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
     };
     match packing {
@@ -254,7 +274,7 @@ fn put_block(packing: Packing, bytes: &mut [u8], blocks: usize, b: usize, lane: 
             put(scale_at(packing, blocks, b, 1, lane), f16::from_f32(block.min[0]).to_bits());
         }
         Packing::SixK | Packing::FourK => {
-            for which in 0..Packed::unit_bytes(packing) / (2 * LANES) {
+            for which in 0..Layout::of(packing).units / (2 * LANES) {
                 put(unit_at(packing, blocks, b, which, lane), block.parts.units[which]);
             }
             for (which, step) in block.parts.steps.iter().enumerate() {
@@ -278,13 +298,13 @@ fn read_packed(p: &Packed, row: usize, out: &mut [f32]) {
             Packing::FourK => ([unit(0) * f32::from(bytes[at(0)]); 2], -(unit(1) * f32::from(bytes[at(1)]))),
         };
         for (i, out) in out.iter_mut().enumerate() {
-            let stored = bytes[quant_at(p.packing, b, i, lane)];
+            let stored = bytes[quant_at(p.packing, blocks, b, i, lane)];
             let nibble = if i < 16 { stored & 0x0F } else { stored >> 4 };
             let q = match p.packing {
                 Packing::Signed8 | Packing::Unsigned8 => stored,
                 Packing::Unsigned4 | Packing::FourK => nibble,
                 Packing::SixK => {
-                    let (at, shift) = high_bits_at(b, i, lane);
+                    let (at, shift) = high_bits_at(blocks, b, i, lane);
                     nibble | (bytes[at] >> shift & 3) << 4
                 }
             };

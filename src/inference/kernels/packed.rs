@@ -12,7 +12,7 @@ use super::blocks::Packing;
 use super::isa::per_isa;
 use super::lanes::{LANES, Lanes};
 use super::matmul::TILE;
-use super::matrix::{K_BLOCKS, Packed};
+use super::matrix::{K_BLOCKS, Layout};
 
 /// A tile of at most this many rows waits for memory, not for arithmetic, and asks for its weights ahead of their use.
 const FEW_ROWS: usize = 4;
@@ -51,14 +51,20 @@ unsafe fn tile_body<L: Lanes>(
             // The packing is settled outside the loop over blocks.
             macro_rules! each {
                 ($packing:ident, $kernel:ident) => {{
-                    const BYTES: usize = Packed::quant_bytes(Packing::$packing);
-                    for b in 0..blocks {
-                        if $n <= FEW_ROWS {
-                            for line in (0..BYTES).step_by(64) {
-                                L::prefetch(group.wrapping_add(b * BYTES + line + AHEAD));
+                    const AT: Layout = Layout::of(Packing::$packing);
+                    let mut first = 0;
+                    while first < blocks {
+                        let n = K_BLOCKS.min(blocks - first);
+                        let run = group.add(first / K_BLOCKS * AT.run_bytes);
+                        let (scales, units) = (run.add(n * AT.quants), run.add(n * (AT.quants + AT.scales)));
+                        for i in 0..n {
+                            if $n <= FEW_ROWS {
+                                ask_ahead::<L>(run.wrapping_add(i * AT.run_bytes / K_BLOCKS), AT.run_bytes / K_BLOCKS);
                             }
+                            let rows = at(rows, first + i);
+                            $kernel::<L, $n>(run.add(i * AT.quants), scales.add(i * AT.scales), units, rows, &mut sums);
                         }
-                        $kernel::<L, $n>(group, blocks, b, at(rows, b), &mut sums);
+                        first += n;
                     }
                 }};
             }
@@ -86,6 +92,17 @@ unsafe fn tile_body<L: Lanes>(
             12 => rows!(12),
             _ => unreachable!("{n} is no tile size"),
         }
+    }
+}
+
+/// Asks for the lines of a block's share of its run.
+#[inline(always)]
+unsafe fn ask_ahead<L: Lanes>(from: *const u8, len: usize) {
+    let mut line = 0;
+    while line < len {
+        // SAFETY: an address to ask for need not be valid.
+        unsafe { L::prefetch(from.wrapping_add(AHEAD + line)) };
+        line += 64;
     }
 }
 
@@ -127,14 +144,17 @@ unsafe fn remainder_body<L: Lanes>(
     // SAFETY: the caller's obligations, passed on; `out` holds sixteen values.
     unsafe {
         let mut sums = [L::load(out.as_ptr())];
+        let layout = Layout::of(packing);
         for &(_, b) in listed {
+            let (quants, scales, units) = layout.block(blocks, b);
+            let (quants, scales, units) = (group.add(quants), group.add(scales), group.add(units));
             let row = [row.add(b)];
             match packing {
-                Packing::Signed8 => signed8::<L, 1>(group, blocks, b, row, &mut sums),
-                Packing::SixK => six_k::<L, 1>(group, blocks, b, row, &mut sums),
-                Packing::Unsigned8 => unsigned8::<L, 1>(group, blocks, b, row, &mut sums),
-                Packing::Unsigned4 => unsigned4::<L, 1>(group, blocks, b, row, &mut sums),
-                Packing::FourK => four_k::<L, 1>(group, blocks, b, row, &mut sums),
+                Packing::Signed8 => signed8::<L, 1>(quants, scales, units, row, &mut sums),
+                Packing::SixK => six_k::<L, 1>(quants, scales, units, row, &mut sums),
+                Packing::Unsigned8 => unsigned8::<L, 1>(quants, scales, units, row, &mut sums),
+                Packing::Unsigned4 => unsigned4::<L, 1>(quants, scales, units, row, &mut sums),
+                Packing::FourK => four_k::<L, 1>(quants, scales, units, row, &mut sums),
             }
         }
         sums[0].store(out.as_mut_ptr());
@@ -162,14 +182,14 @@ unsafe fn four(block: *const Block, j: usize) -> i32 {
     unsafe { (&raw const (*block).quants).cast::<i8>().add(j * 4).cast::<i32>().read_unaligned() }
 }
 
-// The kernels add block `b` of a group to the sums of N rows; `rows` point at that block of each.
-// SAFETY of all: see `tile`; `b < blocks` and `J < 8` keep every offset inside the group and the rows.
+// The kernels add a block of a group, whose parts are given, to the sums of N rows, whose blocks are given.
+// SAFETY of all: see `tile`; the pointers are to a block's parts as `Layout` places them, and `J < 8`.
 
 #[inline(always)]
 unsafe fn signed8<L: Lanes, const N: usize>(
-    group: *const u8,
-    blocks: usize,
-    b: usize,
+    quants: *const u8,
+    scales: *const u8,
+    _units: *const u8,
     rows: [*const Block; N],
     sums: &mut [L; N],
 ) {
@@ -180,14 +200,13 @@ unsafe fn signed8<L: Lanes, const N: usize>(
         for t in 0..N {
             acc[t] = L::ints_splat((*rows[t]).offset);
         }
-        let quants = group.add(b * Packed::quant_bytes(Packing::Signed8));
         unrolled!(J in 0, 1, 2, 3, 4, 5, 6, 7 => {
             let w = L::load_bytes(quants.add(J * 64));
             for t in 0..N {
                 acc[t] = L::dot(acc[t], w, four(rows[t], J));
             }
         });
-        let scale = L::load_f16(group.add(blocks * Packed::quant_bytes(Packing::Signed8)).cast::<u16>().add(b * LANES));
+        let scale = L::load_f16(scales.cast());
         for t in 0..N {
             let both = scale.mul(L::splat((*rows[t]).scale));
             sums[t] = L::ints_to_f32(acc[t]).mul_add(both, sums[t]);
@@ -197,20 +216,15 @@ unsafe fn signed8<L: Lanes, const N: usize>(
 
 #[inline(always)]
 unsafe fn six_k<L: Lanes, const N: usize>(
-    group: *const u8,
-    blocks: usize,
-    b: usize,
+    quants: *const u8,
+    scales: *const u8,
+    units: *const u8,
     rows: [*const Block; N],
     sums: &mut [L; N],
 ) {
-    const QUANTS: usize = Packed::quant_bytes(Packing::SixK);
-    const SCALES: usize = Packed::scale_bytes(Packing::SixK);
     // SAFETY: as said above; six runs of 64 bytes, two runs of sixteen steps, a unit per K-block.
     unsafe {
-        let quants = group.add(b * QUANTS);
-        let steps = group.add(blocks * QUANTS + b * SCALES).cast::<i8>();
-        let unit = group.add(blocks * (QUANTS + SCALES) + b / K_BLOCKS * Packed::unit_bytes(Packing::SixK));
-        let unit = L::load_f16(unit.cast());
+        let (steps, unit) = (scales.cast::<i8>(), L::load_f16(units.cast()));
         let mut acc = [L::ints_splat(0); N];
         macro_rules! dot {
             ($j:literal, $left:literal, $low:expr, $high:expr) => {{
@@ -253,62 +267,56 @@ unsafe fn six_k<L: Lanes, const N: usize>(
 
 #[inline(always)]
 unsafe fn unsigned8<L: Lanes, const N: usize>(
-    group: *const u8,
-    blocks: usize,
-    b: usize,
+    quants: *const u8,
+    scales: *const u8,
+    _units: *const u8,
     rows: [*const Block; N],
     sums: &mut [L; N],
 ) {
-    const QUANTS: usize = Packed::quant_bytes(Packing::Unsigned8);
     // SAFETY: as said above; scales and mins are two runs of sixteen per block.
     unsafe {
         let mut acc = [L::ints_splat(0); N];
         unrolled!(J in 0, 1, 2, 3, 4, 5, 6, 7 => {
-            let w = L::load_bytes(group.add(b * QUANTS + J * 64));
+            let w = L::load_bytes(quants.add(J * 64));
             for t in 0..N {
                 acc[t] = L::dot(acc[t], w, four(rows[t], J));
             }
         });
-        let scales = group.add(blocks * QUANTS).cast::<u16>().add(b * 2 * LANES);
+        let scales = scales.cast::<u16>();
         with_min(L::load_f16(scales), L::load_f16(scales.add(LANES)), &acc, rows, sums);
     }
 }
 
 #[inline(always)]
 unsafe fn unsigned4<L: Lanes, const N: usize>(
-    group: *const u8,
-    blocks: usize,
-    b: usize,
+    quants: *const u8,
+    scales: *const u8,
+    _units: *const u8,
     rows: [*const Block; N],
     sums: &mut [L; N],
 ) {
-    const QUANTS: usize = Packed::quant_bytes(Packing::Unsigned4);
     // SAFETY: as said above; scales and mins are two runs of sixteen per block.
     unsafe {
-        let acc = nibble_dots::<L, N>(group.add(b * QUANTS), rows);
-        let scales = group.add(blocks * QUANTS).cast::<u16>().add(b * 2 * LANES);
+        let acc = nibble_dots::<L, N>(quants, rows);
+        let scales = scales.cast::<u16>();
         with_min(L::load_f16(scales), L::load_f16(scales.add(LANES)), &acc, rows, sums);
     }
 }
 
 #[inline(always)]
 unsafe fn four_k<L: Lanes, const N: usize>(
-    group: *const u8,
-    blocks: usize,
-    b: usize,
+    quants: *const u8,
+    scales: *const u8,
+    units: *const u8,
     rows: [*const Block; N],
     sums: &mut [L; N],
 ) {
-    const QUANTS: usize = Packed::quant_bytes(Packing::FourK);
-    const SCALES: usize = Packed::scale_bytes(Packing::FourK);
     // SAFETY: as said above; two runs of sixteen steps per block, two of units per K-block.
     unsafe {
-        let acc = nibble_dots::<L, N>(group.add(b * QUANTS), rows);
-        let steps = group.add(blocks * QUANTS + b * SCALES);
-        let units = group.add(blocks * (QUANTS + SCALES) + b / K_BLOCKS * Packed::unit_bytes(Packing::FourK));
+        let acc = nibble_dots::<L, N>(quants, rows);
         let units = units.cast::<u16>();
-        let scale = L::ints_to_f32(L::ints_load_u8(steps)).mul(L::load_f16(units));
-        let min = L::ints_to_f32(L::ints_load_u8(steps.add(LANES))).mul(L::load_f16(units.add(LANES)));
+        let scale = L::ints_to_f32(L::ints_load_u8(scales)).mul(L::load_f16(units));
+        let min = L::ints_to_f32(L::ints_load_u8(scales.add(LANES))).mul(L::load_f16(units.add(LANES)));
         with_min(scale, L::splat(0.0).sub(min), &acc, rows, sums);
     }
 }

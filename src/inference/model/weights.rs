@@ -266,7 +266,14 @@ impl<'a> Loader<'a> {
                 (0..n).map(|e| self.rows(info, e * each + from, rows)).collect::<Vec<_>>()
             })
         } else {
-            [gate, up, down].map(|info| self.source_rows(info, info.rows(), |i| i, |s| Matrix::several(s, n)))
+            let [gate, up] = self.source_rows(
+                gate,
+                gate.rows(),
+                |i| i,
+                |gate| self.source_rows(up, up.rows(), |i| i, |up| Matrix::together([gate, up], n)),
+            );
+            let [down] = self.source_rows(down, down.rows(), |i| i, |down| Matrix::together([down], n));
+            [gate, up, down]
         };
         let experts = gate.into_iter().zip(up).zip(down);
         Ok(experts.map(|((gate, up), down)| Expert { gate, up, down }).collect())
