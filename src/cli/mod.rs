@@ -17,6 +17,7 @@ mod models;
 mod npy;
 mod on_demand;
 mod progress;
+mod read;
 mod run;
 
 use std::io;
@@ -60,6 +61,7 @@ commands! {
     Run(run::RunArgs) => run::run,
     Check(check::CheckArgs) => check::run,
     Explain(explain::ExplainArgs) => explain::run,
+    Read(read::ReadArgs) => read::run,
     Model(model::ModelCommand) => model::run,
     Generate(generate::GenerateArgs) => generate::run,
     Bench(bench::BenchArgs) => bench::run,

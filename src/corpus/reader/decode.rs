@@ -1,4 +1,8 @@
-//! Bytes become text: byte order mark, else UTF-8, else a guess that is announced. Knows no format.
+//! Bytes become text: byte order mark, else UTF-8, else what the file says, else a guess that is announced. Knows no
+//! format.
+
+mod code_pages;
+mod latin;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
@@ -11,6 +15,12 @@ pub(super) struct Decoded {
 
 /// Decodes a whole file. Never fails: what is no character becomes U+FFFD and is counted.
 pub(super) fn decode(bytes: &[u8]) -> Decoded {
+    decode_as(bytes, None)
+}
+
+/// Decodes a file that may say what it is in. Its word counts for less than a byte order mark, and than text that is
+/// UTF-8 beyond doubt.
+pub(super) fn decode_as(bytes: &[u8], declared: Option<&'static Encoding>) -> Decoded {
     // UTF-32 first: its little-endian mark begins with that of UTF-16.
     if let Some(rest) = bytes.strip_prefix(&[0xFF, 0xFE, 0, 0]) {
         return with_warning(utf32(rest, u32::from_le_bytes), "UTF-32LE", None);
@@ -36,9 +46,50 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded {
         let text = String::from_utf8_lossy(bytes).into_owned();
         return with_warning(text, "UTF-8", Some("it is not clean"));
     }
+    // A page that says UTF-8 and is not has said nothing.
+    if let Some(encoding) = declared.filter(|e| *e != encoding_rs::UTF_8 && !e.decode_without_bom_handling(bytes).1) {
+        return with(encoding, bytes, None);
+    }
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
     detector.feed(bytes, true);
-    with(detector.guess(None, Utf8Detection::Deny), bytes, Some("it is not UTF-8"))
+    let guess = detector.guess(None, Utf8Detection::Deny);
+    match latin::guess(bytes, guess) {
+        latin::Guess::Encoding(encoding) => with(encoding, bytes, Some(NOT_UTF8)),
+        latin::Guess::CodePage(page) => with_warning(page.decode(bytes), page.name, Some(NOT_UTF8)),
+    }
+}
+
+const NOT_UTF8: &str = "it is not UTF-8";
+
+/// Decodes bytes in a code page by its number, as RTF and MSG files name it; an unknown one is taken for Western.
+pub(super) fn in_code_page(bytes: &[u8], number: u16) -> String {
+    let encoding = match number {
+        437 => return code_pages::CP437.decode(bytes),
+        850 => return code_pages::CP850.decode(bytes),
+        852 => return code_pages::CP852.decode(bytes),
+        866 => encoding_rs::IBM866,
+        874 => encoding_rs::WINDOWS_874,
+        932 => encoding_rs::SHIFT_JIS,
+        936 => encoding_rs::GBK,
+        949 | 1361 => encoding_rs::EUC_KR,
+        950 => encoding_rs::BIG5,
+        1250 => encoding_rs::WINDOWS_1250,
+        1251 => encoding_rs::WINDOWS_1251,
+        1253 => encoding_rs::WINDOWS_1253,
+        1254 => encoding_rs::WINDOWS_1254,
+        1255 => encoding_rs::WINDOWS_1255,
+        1256 => encoding_rs::WINDOWS_1256,
+        1257 => encoding_rs::WINDOWS_1257,
+        1258 => encoding_rs::WINDOWS_1258,
+        10_000 => encoding_rs::MACINTOSH,
+        20_932 | 51_932 => encoding_rs::EUC_JP,
+        28_592 => encoding_rs::ISO_8859_2,
+        28_605 => encoding_rs::ISO_8859_15,
+        54_936 => encoding_rs::GB18030,
+        65_001 => encoding_rs::UTF_8,
+        _ => encoding_rs::WINDOWS_1252,
+    };
+    encoding.decode_without_bom_handling(bytes).0.into_owned()
 }
 
 fn with(encoding: &'static Encoding, bytes: &[u8], doubt: Option<&str>) -> Decoded {
