@@ -9,6 +9,7 @@ pub mod print;
 
 mod bench;
 mod check;
+mod chunk;
 mod completions;
 mod explain;
 mod generate;
@@ -62,6 +63,7 @@ commands! {
     Check(check::CheckArgs) => check::run,
     Explain(explain::ExplainArgs) => explain::run,
     Read(read::ReadArgs) => read::run,
+    Chunk(chunk::ChunkArgs) => chunk::run,
     Model(model::ModelCommand) => model::run,
     Generate(generate::GenerateArgs) => generate::run,
     Bench(bench::BenchArgs) => bench::run,

@@ -5,6 +5,7 @@
 
 mod model_files;
 mod pipelines;
+mod reading;
 mod shared_data;
 mod starter;
 mod support;

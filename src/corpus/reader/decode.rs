@@ -31,6 +31,13 @@ pub(super) fn decode_as(bytes: &[u8], declared: Option<&'static Encoding>) -> De
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         return with(encoding, &bytes[mark..], None);
     }
+    if let Some(unit) = utf32_without_mark(bytes) {
+        return with_warning(utf32(bytes, unit), "UTF-32", Some("it has no byte order mark"));
+    }
+    if let Some(euc) = from_iso_2022_kr(bytes) {
+        let (text, _) = encoding_rs::EUC_KR.decode_without_bom_handling(&euc);
+        return with_warning(text.into_owned(), "ISO-2022-KR", Some("it holds the escape sequence of Korean mail"));
+    }
     if is_iso_2022_jp(bytes) {
         return with(encoding_rs::ISO_2022_JP, bytes, Some("it holds the escape sequences of Japanese mail"));
     }
@@ -128,6 +135,40 @@ fn is_iso_2022_jp(bytes: &[u8]) -> bool {
     switches && bytes.is_ascii() && !encoding_rs::ISO_2022_JP.decode_without_bom_handling(bytes).1
 }
 
+/// A unit of UTF-32 is a number under 0x110000, so that its first byte and most often its second are zero: no text in
+/// another encoding looks so.
+pub(super) fn utf32_without_mark(bytes: &[u8]) -> Option<fn([u8; 4]) -> u32> {
+    const UNITS: usize = 1024;
+    if bytes.len() < 8 || !bytes.len().is_multiple_of(4) {
+        return None;
+    }
+    let is_text = |unit: fn([u8; 4]) -> u32| {
+        let mut units = bytes.chunks_exact(4).take(UNITS).filter_map(|four| four.try_into().ok());
+        units.all(|four| char::from_u32(unit(four)).is_some_and(|c| !c.is_control() || c.is_whitespace()))
+    };
+    [u32::from_le_bytes as fn([u8; 4]) -> u32, u32::from_be_bytes].into_iter().find(|unit| is_text(*unit))
+}
+
+/// Korean mail in seven bits (RFC 1557): between the shifts stand the bytes of EUC-KR without their high bits. Returns
+/// those, or `None` where the text does not announce itself so.
+pub(super) fn from_iso_2022_kr(bytes: &[u8]) -> Option<Vec<u8>> {
+    const ANNOUNCEMENT: &[u8] = b"\x1B$)C";
+    const HEAD_BYTES: usize = 1024;
+    let head = &bytes[..bytes.len().min(HEAD_BYTES)];
+    let at = head.windows(ANNOUNCEMENT.len()).position(|w| w == ANNOUNCEMENT).filter(|_| bytes.is_ascii())?;
+    let mut euc = bytes[..at].to_vec();
+    let mut is_shifted = false;
+    for byte in &bytes[at + ANNOUNCEMENT.len()..] {
+        match byte {
+            0x0E => is_shifted = true,
+            0x0F => is_shifted = false,
+            0x21..=0x7E if is_shifted => euc.push(byte | 0x80),
+            byte => euc.push(*byte),
+        }
+    }
+    Some(euc)
+}
+
 /// Every other byte of Western text in UTF-16 is zero, and text in any other encoding has none at all.
 fn utf16_without_mark(bytes: &[u8]) -> Option<&'static Encoding> {
     let head = &bytes[..bytes.len().min(4096) & !1];
@@ -190,6 +231,15 @@ mod tests {
         let decoded = decode(b"gr\xC3\xBC\xC3\x9Fe \xFF und sch\xC3\xB6nes Wetter \xC3\xA4 \xC3\xBC \xC3\xB6 \xC3\x9F");
         assert!(decoded.text.starts_with("grüße \u{FFFD} und schönes"));
         assert!(decoded.warnings[0].contains("1 place"), "{:?}", decoded.warnings);
+    }
+
+    #[test]
+    fn rare_encodings_of_mail_and_of_old_programs_are_read() {
+        check(b"\x1B$)Cab \x0EGQ1[\x0F!", "ab 한글!", 1);
+        let wide: Vec<u8> = "Größe 会".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+        check(&wide, "Größe 会", 1);
+        let wide: Vec<u8> = "Größe".chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+        check(&wide, "Größe", 1);
     }
 
     #[test]

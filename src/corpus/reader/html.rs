@@ -202,7 +202,7 @@ impl<'b> Page<'b> {
 
     /// Says that the open paragraph is made of these bytes too.
     fn reach(&mut self, source: Range<usize>) {
-        if self.text.is_empty() {
+        if self.source.is_empty() {
             self.source = source;
         } else {
             self.source.end = source.end;
@@ -245,6 +245,8 @@ impl<'b> Page<'b> {
                     self.close_link(at.start);
                 }
                 let address = attr(attributes, "href").map(|a| a.trim().to_owned()).unwrap_or_default();
+                // The address is part of what is read.
+                self.reach(at);
                 self.links.push((self.text.len(), address));
             }
             "img" => {
@@ -274,7 +276,11 @@ impl<'b> Page<'b> {
                         table.in_row = true;
                         self.flow.open_row(at.start);
                     }
-                    table.cell = Some(attr(attributes, "colspan").and_then(|v| v.trim().parse().ok()).unwrap_or(1));
+                    let span = |name: &str| attr(attributes, name).and_then(|v| v.trim().parse().ok()).unwrap_or(1);
+                    for _ in 0..table.open_cell(span("colspan"), span("rowspan")) {
+                        self.flow.open_cell();
+                        self.flow.close_cell(1);
+                    }
                     self.flow.open_cell();
                 }
             }
@@ -333,7 +339,7 @@ impl<'b> Page<'b> {
     fn close_row(&mut self, end: usize) {
         self.close_cell();
         if let Some(table) = self.tables.last_mut().filter(|t| t.in_row) {
-            table.in_row = false;
+            table.close_row();
             self.flow.close_row(end);
         }
     }
@@ -347,13 +353,13 @@ impl<'b> Page<'b> {
         }
         self.links.extend(open.into_iter().map(|address| (0, address)));
         let text = std::mem::take(&mut self.text);
+        let source = std::mem::replace(&mut self.source, 0..0);
         let heading = self.heading.take();
         if text.trim().is_empty() {
             // An empty heading, or the blank inside one before its words.
             self.heading = heading;
             return;
         }
-        let source = self.source.clone();
         if self.pre > 0 {
             let code = text.trim_matches('\n').trim_end();
             self.flow.paragraph(Kind::Plain, &format!("```\n{code}\n```"), source);

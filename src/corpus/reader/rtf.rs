@@ -105,8 +105,11 @@ impl<'b> Rtf<'b> {
 
     fn read(mut self, bytes: &[u8]) {
         let mut tokens = Tokens::new(bytes);
+        let mut opens = false; // whether a group has just begun
         while let Some(token) = tokens.next() {
+            let begins = std::mem::replace(&mut opens, matches!(token, Token::Open));
             match token {
+                Token::Word(b"*", _) if !begins => {}
                 Token::Open => {
                     self.decode();
                     self.groups.push(self.now);

@@ -1,7 +1,7 @@
 //! What a file is: its content speaks first, its extension second.
 
 use super::options::ReadAs;
-use super::{ReadReason, Refusal, archive, html, json, mail, plain, sbv, srt};
+use super::{ReadReason, Refusal, archive, decode, html, json, mail, plain, sbv, srt};
 use crate::corpus::document::Format;
 
 /// The families that need different hands before they are text.
@@ -88,7 +88,7 @@ fn is_pdf(bytes: &[u8]) -> bool {
 /// Text holds next to no control characters. Zero bytes are counted too, unless they fall as in UTF-16 or UTF-32.
 fn is_binary(bytes: &[u8]) -> bool {
     let marked = encoding_rs::Encoding::for_bom(bytes).is_some() || bytes.starts_with(&[0, 0, 0xFE, 0xFF]);
-    if marked {
+    if marked || decode::utf32_without_mark(bytes).is_some() || decode::from_iso_2022_kr(bytes).is_some() {
         return false;
     }
     let head = &bytes[..bytes.len().min(8192)];

@@ -1,5 +1,7 @@
 //! The main content of a page: which of its blocks an article is made of. The one place that names dom_smoothie.
 
+use std::ops::Range;
+
 use dom_smoothie::Readability;
 
 use crate::corpus::document::{Document, Heading, Place};
@@ -39,23 +41,56 @@ pub(super) fn of(mut page: Document, html: &str) -> Document {
     main
 }
 
-/// Walks through the article's letters block by block. A block is part of it where its letters come next; a long block,
-/// wherever they come later.
+/// Finds the page's blocks in the article's letters: first the long ones, which cannot be taken for another; then the short
+/// ones, in what is left between those.
 fn kept(page: &Document, article: &str) -> Vec<bool> {
-    const NEAR: usize = 400; // letters that may be passed over on the way to a short block
-    const LONG: usize = 40;
+    const NEAR: usize = 400; // letters of the article that may be passed over on the way to a short block
+    let blocks = page.places.iter().map(|place| letters(&without_addresses(&page.text[place.range.clone()])));
+    let blocks: Vec<String> = blocks.collect();
+    let anchors = anchors(&blocks, article);
+    // For each block, where the next anchor stands.
+    let mut limits = vec![article.len(); blocks.len()];
+    let mut next = article.len();
+    for index in (0..blocks.len()).rev() {
+        limits[index] = next;
+        next = anchors[index].as_ref().map_or(next, |anchor| anchor.start);
+    }
     let mut at = 0;
-    let mut answers = Vec::with_capacity(page.places.len());
-    for place in &page.places {
-        let block = letters(&without_addresses(&page.text[place.range.clone()]));
-        let found = article.get(at..).filter(|_| !block.is_empty()).and_then(|rest| rest.find(&block));
-        let is_part = found.is_some_and(|after| after <= NEAR || block.len() >= LONG);
-        if let Some(after) = found.filter(|_| is_part) {
-            at += after + block.len();
-        }
-        answers.push(is_part);
+    let mut answers = Vec::with_capacity(blocks.len());
+    for (index, block) in blocks.iter().enumerate() {
+        let found = match &anchors[index] {
+            Some(anchor) => Some(anchor.clone()),
+            None if block.is_empty() => None,
+            None => {
+                let found = article.get(at..limits[index]).and_then(|gap| gap.find(block));
+                found.filter(|after| *after <= NEAR).map(|after| at + after..at + after + block.len())
+            }
+        };
+        at = found.as_ref().map_or(at, |found| found.end);
+        answers.push(found.is_some());
     }
     answers
+}
+
+/// Returns where in the article each long block stands, in the order of both.
+fn anchors(blocks: &[String], article: &str) -> Vec<Option<Range<usize>>> {
+    const LONG: usize = 40;
+    const AHEAD: usize = 40; // long blocks that may come before a far one
+    let long: Vec<usize> = (0..blocks.len()).filter(|index| blocks[*index].len() >= LONG).collect();
+    let mut anchors = vec![None; blocks.len()];
+    let mut at = 0;
+    for (rank, index) in long.iter().enumerate() {
+        let next = |block: &str| article.get(at..).and_then(|rest| rest.find(block));
+        let Some(after) = next(&blocks[*index]) else { continue };
+        // A block that later ones come before stands twice in the page: its place in the article is the later one.
+        let mut ahead = long[rank + 1..].iter().take(AHEAD);
+        if after > 0 && ahead.any(|other| next(&blocks[*other]).is_some_and(|nearer| nearer < after)) {
+            continue;
+        }
+        anchors[*index] = Some(at + after..at + after + blocks[*index].len());
+        at += after + blocks[*index].len();
+    }
+    anchors
 }
 
 fn letters(text: &str) -> String {

@@ -8,12 +8,41 @@ use super::{attr, name, tokens};
 pub(super) struct OpenTable {
     pub is_layout: bool,
     pub in_row: bool,
-    pub cell: Option<usize>, // columns of the open cell
+    pub cell: Option<usize>,      // columns of the open cell
+    column: usize,                // of the next cell
+    below: Vec<(usize, usize)>,   // columns that a cell of a row above reaches into, and for how many rows more
+    reaches: Vec<(usize, usize)>, // the same, of cells of this row
 }
 
 impl OpenTable {
     pub fn new(is_layout: bool) -> Self {
-        Self { is_layout, in_row: false, cell: None }
+        Self { is_layout, in_row: false, cell: None, column: 0, below: Vec::new(), reaches: Vec::new() }
+    }
+
+    /// Begins a cell and returns how many cells before it are empty, because one of a row above reaches into them.
+    pub fn open_cell(&mut self, columns: usize, rows: usize) -> usize {
+        const MAX_COLUMNS: usize = 1024;
+        let columns = columns.clamp(1, MAX_COLUMNS);
+        let before = self.column;
+        while self.below.iter().any(|(column, _)| *column == self.column) {
+            self.column += 1;
+        }
+        let num_empty = self.column - before;
+        if rows > 1 && self.reaches.len() < MAX_COLUMNS {
+            self.reaches.extend((self.column..self.column + columns).map(|column| (column, rows - 1)));
+        }
+        self.column += columns;
+        self.cell = Some(columns);
+        num_empty
+    }
+
+    /// Ends a row.
+    pub fn close_row(&mut self) {
+        self.in_row = false;
+        self.column = 0;
+        self.below.iter_mut().for_each(|(_, rows)| *rows -= 1);
+        self.below.retain(|(_, rows)| *rows > 0);
+        self.below.append(&mut self.reaches);
     }
 }
 

@@ -39,6 +39,13 @@ fn tables_for_layout_are_no_tables() {
 }
 
 #[test]
+fn cells_below_one_that_reaches_down_keep_their_columns() {
+    let document =
+        read("<table><tr><th>a<th>b<th>c<tr><td rowspan=2>1<td>2<td>3<tr><td colspan=2>4<tr><td>5<td>6<td>7</table>");
+    assert_eq!(document.text, "| a | b | c |\n| --- | --- | --- |\n| 1 | 2 | 3 |\n|  | 4 |  |\n| 5 | 6 | 7 |\n");
+}
+
+#[test]
 fn deep_and_open_tags_take_time_that_grows_with_the_page() {
     use std::time::{Duration, Instant};
     for tag in ["<div>", "<table><tr><td>", "<a href=x>", "<b>", "<ul><li>", "<svg>", "<p", "<!--", "<h1>", "</p>"] {

@@ -5,6 +5,7 @@ mod styles;
 
 use std::collections::HashMap;
 
+use super::drawing;
 use super::package::Package;
 use super::parts::{self, Relation};
 use super::transcript;
@@ -60,6 +61,23 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
             seen_margins.push(margin.text.clone());
             build.part(name.as_str());
             body.read(&xml, &mut build);
+        }
+    }
+    let mut drawings: Vec<(&str, &String)> = relations
+        .values()
+        .filter(|r| !r.external && matches!(r.kind.as_str(), "chart" | "diagramData"))
+        .map(|r| (r.kind.as_str(), &r.target))
+        .collect();
+    drawings.sort();
+    for (kind, name) in drawings {
+        let Some(xml) = package.text(name, around)? else { continue };
+        if kind == "chart" {
+            drawing::read_chart(name, &xml, &mut build);
+            continue;
+        }
+        build.part(name.as_str());
+        for (text, source) in drawing::paragraphs(&xml) {
+            build.paragraph(&text, Some(source));
         }
     }
     if body.num_deleted > 0 {

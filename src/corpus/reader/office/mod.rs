@@ -2,6 +2,7 @@
 //! but through [`Around`].
 
 mod docx;
+mod drawing;
 mod epub;
 mod odf;
 mod package;
