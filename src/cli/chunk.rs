@@ -147,13 +147,18 @@ fn head(document: &Document, chunk: &Chunk) -> String {
     words.join(" | ")
 }
 
-/// Returns where the first and the last words of a chunk stand in the file.
+/// Returns where the first and the last words of a chunk stand in the file; names of sheets and speakers stand nowhere.
 fn ends(document: &Document, chunk: &Chunk) -> (String, String) {
+    const MOST_WORDS: usize = 64; // that are looked at from each end
     let text = &document.text[chunk.range.clone()];
-    let first = chunk.range.start + (text.len() - text.trim_start().len());
-    let end = chunk.range.start + text.trim_end().len();
-    let last = document.text.floor_char_boundary(end.saturating_sub(1)).max(first.min(end));
-    (document.locate(first).to_string(), document.locate(last).to_string())
+    let words: Vec<usize> = text
+        .split_whitespace()
+        .map(|word| chunk.range.start + (word.as_ptr() as usize - text.as_ptr() as usize))
+        .collect();
+    let place = |at: &usize| Some(document.locate(*at).to_string()).filter(|place| !place.is_empty());
+    let first = words.iter().take(MOST_WORDS).find_map(place);
+    let last = words.iter().rev().take(MOST_WORDS).find_map(place);
+    (first.unwrap_or_default(), last.unwrap_or_default())
 }
 
 fn chunk_json(document: &Document, chunk: &Chunk) -> Value {

@@ -50,8 +50,8 @@ impl Document {
     /// Returns where in the file a byte of the text stands. What a reader adds by itself (a line of dashes below a
     /// table's head, the blank between two paragraphs) stands nowhere.
     pub fn locate(&self, at: usize) -> Located {
-        let place = self.place_at(at);
-        let turn = self.turns.iter().find(|t| t.range.contains(&at));
+        let place = holding(&self.places, at, |p| &p.range);
+        let turn = holding(&self.turns, at, |t| &t.range);
         let part = match place {
             Some(place) => self.parts.get(place.part as usize),
             None => self.parts.iter().rev().find(|p| p.range.contains(&at)),
@@ -65,16 +65,11 @@ impl Document {
         };
         Located {
             part: part.map(|p| p.name.clone()),
-            page: self.pages.iter().find(|p| p.range.contains(&at)).map(|p| p.number),
+            page: holding(&self.pages, at, |p| &p.range).map(|p| p.number),
             turn: turn.map(|t| t.id),
-            cell: self.tables.iter().find(|t| t.range.contains(&at)).and_then(|t| t.cell_at(&self.text, at)),
+            cell: holding(&self.tables, at, |t| &t.range).and_then(|t| t.cell_at(&self.text, at)),
             bytes,
         }
-    }
-
-    fn place_at(&self, at: usize) -> Option<&Place> {
-        let index = self.places.partition_point(|p| p.range.end <= at);
-        self.places.get(index).filter(|p| p.range.contains(&at))
     }
 
     /// Returns whether the text is the decoded file itself, byte for byte.
@@ -104,6 +99,12 @@ impl Document {
         }
         found
     }
+}
+
+/// Returns the one of ascending ranges that holds a byte.
+fn holding<T>(all: &[T], at: usize, range: impl Fn(&T) -> &Range<usize>) -> Option<&T> {
+    let index = all.partition_point(|one| range(one).end <= at);
+    all.get(index).filter(|one| range(one).contains(&at))
 }
 
 impl Table {
