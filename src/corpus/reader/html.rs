@@ -89,6 +89,14 @@ fn attr(attributes: &Attributes, name: &str) -> Option<String> {
     attributes.get(name.as_bytes()).map(|value| String::from_utf8_lossy(value).into_owned())
 }
 
+/// An open link.
+#[derive(Clone)]
+struct Link {
+    words_at: usize, // byte of the open paragraph
+    address: String,
+    tag_at: usize, // byte of the page
+}
+
 struct Page<'b> {
     flow: Flow<'b>,
     layout: std::vec::IntoIter<bool>, // of the tables to come
@@ -100,7 +108,7 @@ struct Page<'b> {
     marker: Option<String>,  // of the item that begins
     pre: usize,
     ignored: Option<(String, usize)>, // the element whose words are not read, and its depth in itself
-    links: Vec<(usize, String)>,
+    links: Vec<Link>,                 // open ones: at most one, opened again in each paragraph it holds
     title: Option<String>,
 }
 
@@ -245,9 +253,8 @@ impl<'b> Page<'b> {
                     self.close_link(at.start);
                 }
                 let address = attr(attributes, "href").map(|a| a.trim().to_owned()).unwrap_or_default();
-                // The address is part of what is read.
-                self.reach(at);
-                self.links.push((self.text.len(), address));
+                let tag_at = at.start;
+                self.links.push(Link { words_at: self.text.len(), address, tag_at });
             }
             "img" => {
                 if let Some(words) = attr(attributes, "alt").map(|a| squeeze(&a)).filter(|a| !a.is_empty()) {
@@ -314,7 +321,7 @@ impl<'b> Page<'b> {
     }
 
     fn close_link(&mut self, end: usize) {
-        let Some((at, address)) = self.links.pop() else { return };
+        let Some(Link { words_at: at, address, tag_at }) = self.links.pop() else { return };
         let words = self.text.get(at..).unwrap_or_default();
         let scheme = address.split(':').next().unwrap_or_default().to_lowercase();
         let leads_nowhere =
@@ -326,7 +333,8 @@ impl<'b> Page<'b> {
         self.text.insert(from, '[');
         self.text.truncate(self.text.trim_end().len());
         self.text.push_str(&format!("]({})", address.replace([' ', '\n', '\t'], "%20")));
-        self.source.end = self.source.end.max(end);
+        // The address is part of what is read.
+        self.source = self.source.start.min(tag_at)..self.source.end.max(end);
     }
 
     fn close_cell(&mut self) {
@@ -347,11 +355,11 @@ impl<'b> Page<'b> {
     /// Ends the open paragraph.
     fn flush(&mut self) {
         // A link may hold paragraphs: what of it stands in this one is linked, the rest goes on.
-        let open: Vec<String> = self.links.iter().map(|(_, address)| address.clone()).collect();
+        let open = self.links.clone();
         while !self.links.is_empty() {
             self.close_link(self.source.end);
         }
-        self.links.extend(open.into_iter().map(|address| (0, address)));
+        self.links.extend(open.into_iter().map(|link| Link { words_at: 0, ..link }));
         let text = std::mem::take(&mut self.text);
         let source = std::mem::replace(&mut self.source, 0..0);
         let heading = self.heading.take();

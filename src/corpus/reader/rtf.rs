@@ -222,11 +222,7 @@ impl<'b> Rtf<'b> {
             b"line" => self.push("\n"),
             b"tab" => self.push("\t"),
             b"intbl" => self.in_table = true,
-            b"trowd" => {
-                if self.cells.is_empty() && self.text.is_empty() {
-                    self.row_at = at;
-                }
-            }
+            b"trowd" if self.cells.is_empty() && self.text.is_empty() => self.row_at = at,
             b"pard" => {
                 self.in_table = false;
                 (self.level, self.depth) = (None, 0);

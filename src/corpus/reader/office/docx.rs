@@ -145,7 +145,7 @@ impl Body<'_> {
                     }
                     "footnote" | "endnote" | "comment" => {
                         // Separators between body and notes are notes of a type.
-                        let label = tag.attr("type").is_none().then(|| note_label(&tag)).unwrap_or_default();
+                        let label = if tag.attr("type").is_none() { note_label(&tag) } else { String::new() };
                         flow.open_note(label, at.start);
                     }
                     "t" => in_text += 1,
