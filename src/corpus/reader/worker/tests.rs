@@ -178,5 +178,8 @@ fn whatever_a_parser_does_ends_one_document_and_the_batch_goes_on() {
     check("talk", ReadReason::TooLarge, "`max_text`");
     assert!(read("files").unwrap_err().1.strip_prefix("opened: ").unwrap().parse::<u32>().unwrap() < 16);
     // A process may create an empty file under this limit; not one byte goes into it.
+    let written = std::env::temp_dir().join("quarry-worker-wrote-this");
     assert!(read("write").is_err());
+    assert_eq!(std::fs::metadata(&written).map_or(0, |about| about.len()), 0);
+    std::fs::remove_file(&written).unwrap_or_default();
 }
