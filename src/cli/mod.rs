@@ -10,6 +10,7 @@ pub mod print;
 mod adhoc;
 mod bench;
 mod check;
+mod chunk;
 mod completions;
 mod config;
 mod doctor;
@@ -22,6 +23,7 @@ mod models;
 mod npy;
 mod on_demand;
 mod progress;
+mod read;
 mod run;
 mod schema;
 mod test;
@@ -74,6 +76,8 @@ commands! {
     Summarize(adhoc::SummarizeArgs) => adhoc::summarize,
     Extract(adhoc::ExtractArgs) => adhoc::extract,
     Classify(adhoc::ClassifyArgs) => adhoc::classify,
+    Read(read::ReadArgs) => read::run,
+    Chunk(chunk::ChunkArgs) => chunk::run,
     Init(init::InitArgs) => init::run,
     Schema(schema::SchemaArgs) => schema::run,
     Doctor(doctor::DoctorArgs) => doctor::run,

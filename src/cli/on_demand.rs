@@ -1,6 +1,6 @@
 //! What a run is handed: the model, resolved at once and loaded when the first document needs it, and the reader.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use jiff::civil::Date;
@@ -142,12 +142,12 @@ impl hub::Observer for Heard<'_> {
 
 /// The corpus' reader, with the child process that parses what is not plain text.
 pub struct CorpusReader {
-    exe: Option<PathBuf>,
+    isolation: Option<Isolation>,
 }
 
 impl CorpusReader {
     pub fn new() -> Self {
-        Self { exe: std::env::current_exe().ok() }
+        Self { isolation: std::env::current_exe().ok().map(Isolation::new) }
     }
 }
 
@@ -156,7 +156,7 @@ impl DocumentReader for CorpusReader {
         let wrong =
             |e: serde_json::Error| StepError { reason: Reason::Unreadable, detail: format!("read options: {e}") };
         let mut options: ReadOptions = serde_json::from_value(options.clone()).map_err(wrong)?;
-        options.isolation = self.exe.clone().map(|exe| Isolation { exe });
+        options.isolation = self.isolation.clone();
         reader::read(path, &options).map_err(|e| StepError { reason: reason(e.reason), detail: e.detail })
     }
 }

@@ -36,17 +36,7 @@ pub fn meeting(turns: &[(&str, &str)]) -> Document {
 }
 
 pub fn plain(text: &str) -> Document {
-    Document {
-        path: PathBuf::from("notes/weekly.txt"),
-        sha256: "00".into(),
-        format: Format::Text,
-        text: text.into(),
-        pages: Vec::new(),
-        headings: Vec::new(),
-        turns: Vec::new(),
-        meta: Default::default(),
-        warnings: Vec::new(),
-    }
+    Document { path: PathBuf::from("notes/weekly.txt"), sha256: "00".into(), ..Document::of(Format::Text, text.into()) }
 }
 
 type Answer = dyn Fn(&str, &GenerateRequest) -> Result<(String, FinishReason), GenerateError> + Send + Sync;

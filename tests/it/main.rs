@@ -6,6 +6,7 @@
 mod language;
 mod model_files;
 mod pipelines;
+mod reading;
 mod shared_data;
 mod starter;
 mod support;

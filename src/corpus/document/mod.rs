@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::TurnId;
 
+mod place;
 mod value;
 
+pub use place::{Located, Part, Place, Table, cell_name};
 pub use value::timecode;
 
 /// What a reader made of one file.
@@ -22,7 +24,10 @@ pub struct Document {
     pub text: String,
     pub pages: Vec<Page>,
     pub headings: Vec<Heading>,
-    pub turns: Vec<Turn>, // empty where the file is no transcript
+    pub turns: Vec<Turn>,   // empty where the file is no transcript
+    pub tables: Vec<Table>, // of sheets and separated values; other tables are text like any other
+    pub parts: Vec<Part>,   // members, attachments, sheets; empty where the file is one piece
+    pub places: Vec<Place>, // ascending; empty where the text is the decoded file itself, and in a PDF
     /// `title`, `date`, `language` and what else the file says of itself.
     pub meta: BTreeMap<String, String>,
     /// What the reader dropped, repaired or doubted, each worth a line in the report.
@@ -36,11 +41,30 @@ pub enum Format {
     Markdown,
     Vtt,
     Srt,
+    Sbv,
     /// Plain `Name: text` lines.
     Transcript,
     /// JSON; a list of `{speaker, text}` objects in it gives turns.
     Json,
+    Jsonl,
+    Csv,
+    Tsv,
+    Html,
+    Rtf,
     Pdf,
+    Docx,
+    Pptx,
+    Xlsx,
+    Xls,
+    Ods,
+    Odt,
+    Odp,
+    Epub,
+    Eml,
+    Mbox,
+    Msg,
+    Zip,
+    Tar,
 }
 
 impl Format {
@@ -51,10 +75,37 @@ impl Format {
             Self::Markdown => "markdown",
             Self::Vtt => "vtt",
             Self::Srt => "srt",
+            Self::Sbv => "sbv",
             Self::Transcript => "transcript",
             Self::Json => "json",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Tsv => "tsv",
+            Self::Html => "html",
+            Self::Rtf => "rtf",
             Self::Pdf => "pdf",
+            Self::Docx => "docx",
+            Self::Pptx => "pptx",
+            Self::Xlsx => "xlsx",
+            Self::Xls => "xls",
+            Self::Ods => "ods",
+            Self::Odt => "odt",
+            Self::Odp => "odp",
+            Self::Epub => "epub",
+            Self::Eml => "eml",
+            Self::Mbox => "mbox",
+            Self::Msg => "msg",
+            Self::Zip => "zip",
+            Self::Tar => "tar",
         }
+    }
+
+    /// Whether the text of such a document is Markdown: written so, or made by a reader that keeps structure.
+    pub fn is_markdown(self) -> bool {
+        !matches!(
+            self,
+            Self::Text | Self::Vtt | Self::Srt | Self::Sbv | Self::Transcript | Self::Json | Self::Jsonl | Self::Pdf
+        )
     }
 }
 
@@ -93,6 +144,9 @@ impl Document {
             pages: Vec::new(),
             headings: Vec::new(),
             turns: Vec::new(),
+            tables: Vec::new(),
+            parts: Vec::new(),
+            places: Vec::new(),
             meta: BTreeMap::new(),
             warnings: Vec::new(),
         }

@@ -1,4 +1,8 @@
-//! Bytes become text: byte order mark, else UTF-8, else a guess that is announced. Knows no format.
+//! Bytes become text: byte order mark, else UTF-8, else what the file says, else a guess that is announced. Knows no
+//! format.
+
+mod code_pages;
+mod latin;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, UTF_16BE, UTF_16LE};
@@ -11,6 +15,12 @@ pub(super) struct Decoded {
 
 /// Decodes a whole file. Never fails: what is no character becomes U+FFFD and is counted.
 pub(super) fn decode(bytes: &[u8]) -> Decoded {
+    decode_as(bytes, None)
+}
+
+/// Decodes a file that may say what it is in. Its word counts for less than a byte order mark, and than text that is
+/// UTF-8 beyond doubt.
+pub(super) fn decode_as(bytes: &[u8], declared: Option<&'static Encoding>) -> Decoded {
     // UTF-32 first: its little-endian mark begins with that of UTF-16.
     if let Some(rest) = bytes.strip_prefix(&[0xFF, 0xFE, 0, 0]) {
         return with_warning(utf32(rest, u32::from_le_bytes), "UTF-32LE", None);
@@ -20,6 +30,13 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded {
     }
     if let Some((encoding, mark)) = Encoding::for_bom(bytes) {
         return with(encoding, &bytes[mark..], None);
+    }
+    if let Some(unit) = utf32_without_mark(bytes) {
+        return with_warning(utf32(bytes, unit), "UTF-32", Some("it has no byte order mark"));
+    }
+    if let Some(euc) = from_iso_2022_kr(bytes) {
+        let (text, _) = encoding_rs::EUC_KR.decode_without_bom_handling(&euc);
+        return with_warning(text.into_owned(), "ISO-2022-KR", Some("it holds the escape sequence of Korean mail"));
     }
     if is_iso_2022_jp(bytes) {
         return with(encoding_rs::ISO_2022_JP, bytes, Some("it holds the escape sequences of Japanese mail"));
@@ -36,9 +53,50 @@ pub(super) fn decode(bytes: &[u8]) -> Decoded {
         let text = String::from_utf8_lossy(bytes).into_owned();
         return with_warning(text, "UTF-8", Some("it is not clean"));
     }
+    // A page that says UTF-8 and is not has said nothing.
+    if let Some(encoding) = declared.filter(|e| *e != encoding_rs::UTF_8 && !e.decode_without_bom_handling(bytes).1) {
+        return with(encoding, bytes, None);
+    }
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
     detector.feed(bytes, true);
-    with(detector.guess(None, Utf8Detection::Deny), bytes, Some("it is not UTF-8"))
+    let guess = detector.guess(None, Utf8Detection::Deny);
+    match latin::guess(bytes, guess) {
+        latin::Guess::Encoding(encoding) => with(encoding, bytes, Some(NOT_UTF8)),
+        latin::Guess::CodePage(page) => with_warning(page.decode(bytes), page.name, Some(NOT_UTF8)),
+    }
+}
+
+const NOT_UTF8: &str = "it is not UTF-8";
+
+/// Decodes bytes in a code page by its number, as RTF and MSG files name it; an unknown one is taken for Western.
+pub(super) fn in_code_page(bytes: &[u8], number: u16) -> String {
+    let encoding = match number {
+        437 => return code_pages::CP437.decode(bytes),
+        850 => return code_pages::CP850.decode(bytes),
+        852 => return code_pages::CP852.decode(bytes),
+        866 => encoding_rs::IBM866,
+        874 => encoding_rs::WINDOWS_874,
+        932 => encoding_rs::SHIFT_JIS,
+        936 => encoding_rs::GBK,
+        949 | 1361 => encoding_rs::EUC_KR,
+        950 => encoding_rs::BIG5,
+        1250 => encoding_rs::WINDOWS_1250,
+        1251 => encoding_rs::WINDOWS_1251,
+        1253 => encoding_rs::WINDOWS_1253,
+        1254 => encoding_rs::WINDOWS_1254,
+        1255 => encoding_rs::WINDOWS_1255,
+        1256 => encoding_rs::WINDOWS_1256,
+        1257 => encoding_rs::WINDOWS_1257,
+        1258 => encoding_rs::WINDOWS_1258,
+        10_000 => encoding_rs::MACINTOSH,
+        20_932 | 51_932 => encoding_rs::EUC_JP,
+        28_592 => encoding_rs::ISO_8859_2,
+        28_605 => encoding_rs::ISO_8859_15,
+        54_936 => encoding_rs::GB18030,
+        65_001 => encoding_rs::UTF_8,
+        _ => encoding_rs::WINDOWS_1252,
+    };
+    encoding.decode_without_bom_handling(bytes).0.into_owned()
 }
 
 fn with(encoding: &'static Encoding, bytes: &[u8], doubt: Option<&str>) -> Decoded {
@@ -75,6 +133,40 @@ fn utf32(bytes: &[u8], unit: fn([u8; 4]) -> u32) -> String {
 fn is_iso_2022_jp(bytes: &[u8]) -> bool {
     let switches = bytes.windows(3).any(|w| matches!(w, [0x1B, b'$', b'@' | b'B']));
     switches && bytes.is_ascii() && !encoding_rs::ISO_2022_JP.decode_without_bom_handling(bytes).1
+}
+
+/// A unit of UTF-32 is a number under 0x110000, so that its first byte and most often its second are zero: no text in
+/// another encoding looks so.
+pub(super) fn utf32_without_mark(bytes: &[u8]) -> Option<fn([u8; 4]) -> u32> {
+    const UNITS: usize = 1024;
+    if bytes.len() < 8 || !bytes.len().is_multiple_of(4) {
+        return None;
+    }
+    let is_text = |unit: fn([u8; 4]) -> u32| {
+        let mut units = bytes.chunks_exact(4).take(UNITS).filter_map(|four| four.try_into().ok());
+        units.all(|four| char::from_u32(unit(four)).is_some_and(|c| !c.is_control() || c.is_whitespace()))
+    };
+    [u32::from_le_bytes as fn([u8; 4]) -> u32, u32::from_be_bytes].into_iter().find(|unit| is_text(*unit))
+}
+
+/// Korean mail in seven bits (RFC 1557): between the shifts stand the bytes of EUC-KR without their high bits. Returns
+/// those, or `None` where the text does not announce itself so.
+pub(super) fn from_iso_2022_kr(bytes: &[u8]) -> Option<Vec<u8>> {
+    const ANNOUNCEMENT: &[u8] = b"\x1B$)C";
+    const HEAD_BYTES: usize = 1024;
+    let head = &bytes[..bytes.len().min(HEAD_BYTES)];
+    let at = head.windows(ANNOUNCEMENT.len()).position(|w| w == ANNOUNCEMENT).filter(|_| bytes.is_ascii())?;
+    let mut euc = bytes[..at].to_vec();
+    let mut is_shifted = false;
+    for byte in &bytes[at + ANNOUNCEMENT.len()..] {
+        match byte {
+            0x0E => is_shifted = true,
+            0x0F => is_shifted = false,
+            0x21..=0x7E if is_shifted => euc.push(byte | 0x80),
+            byte => euc.push(*byte),
+        }
+    }
+    Some(euc)
 }
 
 /// Every other byte of Western text in UTF-16 is zero, and text in any other encoding has none at all.
@@ -139,6 +231,15 @@ mod tests {
         let decoded = decode(b"gr\xC3\xBC\xC3\x9Fe \xFF und sch\xC3\xB6nes Wetter \xC3\xA4 \xC3\xBC \xC3\xB6 \xC3\x9F");
         assert!(decoded.text.starts_with("grüße \u{FFFD} und schönes"));
         assert!(decoded.warnings[0].contains("1 place"), "{:?}", decoded.warnings);
+    }
+
+    #[test]
+    fn rare_encodings_of_mail_and_of_old_programs_are_read() {
+        check(b"\x1B$)Cab \x0EGQ1[\x0F!", "ab 한글!", 1);
+        let wide: Vec<u8> = "Größe 会".chars().flat_map(|c| u32::from(c).to_be_bytes()).collect();
+        check(&wide, "Größe 会", 1);
+        let wide: Vec<u8> = "Größe".chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
+        check(&wide, "Größe", 1);
     }
 
     #[test]

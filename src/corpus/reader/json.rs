@@ -7,10 +7,11 @@ use std::ops::Range;
 
 use serde::de::IgnoredAny;
 
+use super::build::Build;
 use super::label;
 use super::options::{ReadAs, ReadOptions};
 use super::time;
-use super::turns::{Piece, TurnBuilder, count, squeeze};
+use super::turns::{Piece, TurnBuilder, count, line_ranges, squeeze, trimmed};
 use super::{ReadReason, Refusal};
 use crate::corpus::document::{Document, Format};
 
@@ -27,11 +28,15 @@ pub(super) fn holds_turns(text: &str) -> bool {
         && find_turns(text, start_of(text, 0), MAX_DEPTH).is_some()
 }
 
-/// Reads JSON: turns where there is a list of them, else the text of the file as it stands.
+/// Reads JSON: the field that `json_field` names; else turns where there is a list of them; else the text of the file as
+/// it stands.
 pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Refusal> {
     serde_json::from_str::<IgnoredAny>(&text)
         .map_err(|error| (ReadReason::Unreadable, format!("is no valid JSON: {error}")))?;
     let root = start_of(&text, 0);
+    if let Some(pointer) = &options.json_field {
+        return field(&text, root, pointer, options);
+    }
     let Some(found) = find_turns(&text, root, MAX_DEPTH) else {
         if options.as_ == ReadAs::Transcript {
             let detail = "holds no list of turns: objects with `speaker` and `content`".to_owned();
@@ -76,6 +81,97 @@ pub(super) fn parse(text: String, options: &ReadOptions) -> Result<Document, Ref
             }
         }
     }
+    Ok(document)
+}
+
+/// Reads the texts that a pointer leads to: a string, or a list of them.
+fn field(text: &str, root: usize, pointer: &str, options: &ReadOptions) -> Result<Document, Refusal> {
+    let mut build = Build::new(Format::Json, options);
+    let absent = || (ReadReason::NoTextFound, format!("has no text at `{pointer}`, its `json_field`"));
+    let place = at_pointer(text, root, pointer).ok_or_else(absent)?;
+    let found = push_strings(text, place, &mut build);
+    if found == 0 { Err(absent()) } else { build.finish() }
+}
+
+/// Writes a string, or each string of a list, as a paragraph; returns how many there were.
+fn push_strings(text: &str, place: Range<usize>, build: &mut Build) -> usize {
+    match text.as_bytes().get(place.start) {
+        Some(b'"') => {
+            let words = string(text, place.clone()).unwrap_or_default();
+            build.paragraph(&words, Some(place.start + 1..place.end - 1));
+            1
+        }
+        Some(b'[') => {
+            let strings = items(text, place.start).map(|i| i.value).filter(|v| text[v.start..].starts_with('"'));
+            strings.map(|value| push_strings(text, value, build)).sum()
+        }
+        _ => 0,
+    }
+}
+
+/// Returns the place of the value that a JSON pointer (RFC 6901) leads to.
+fn at_pointer(text: &str, root: usize, pointer: &str) -> Option<Range<usize>> {
+    let mut place = root..value_end(text, root)?;
+    for word in pointer.trim_start_matches('/').split('/').filter(|_| !pointer.trim_matches('/').is_empty()) {
+        let word = word.replace("~1", "/").replace("~0", "~");
+        let mut items = items(text, place.start);
+        place = match text.as_bytes().get(place.start)? {
+            b'{' => items.find(|item| item.key(text).as_deref() == Some(word.as_str()))?.value,
+            b'[' => items.nth(word.parse().ok()?)?.value,
+            _ => return None,
+        };
+    }
+    Some(place)
+}
+
+/// Reads JSON Lines: the field that `json_field` names, line by line; else turns where the lines are turns; else the text
+/// of the file as it stands.
+pub(super) fn lines(text: String, options: &ReadOptions) -> Result<Document, Refusal> {
+    let filled = || line_ranges(&text).map(|l| trimmed(&text, l)).filter(|l| !l.is_empty());
+    let is_json = |line: &Range<usize>| serde_json::from_str::<IgnoredAny>(&text[line.clone()]).is_ok();
+    let broken = filled().enumerate().filter(|(_, line)| !is_json(line)).map(|(index, _)| index + 1);
+    let broken: Vec<usize> = broken.collect();
+    let warning = broken.first().map(|first| {
+        let lines = count(broken.len(), "line is", "lines are");
+        format!("{lines} no valid JSON, beginning with line {first}")
+    });
+    if let Some(pointer) = &options.json_field {
+        let mut build = Build::new(Format::Jsonl, options);
+        let mut num_absent = 0;
+        for line in filled().filter(is_json) {
+            // Places of a value are looked for in its own line: a list of a million lines is walked once.
+            let place = at_pointer(&text[..line.end], line.start, pointer);
+            num_absent += usize::from(place.is_none_or(|place| push_strings(&text, place, &mut build) == 0));
+        }
+        if num_absent > 0 {
+            build.warn(format!("{} no text at `{pointer}`", count(num_absent, "line has", "lines have")));
+        }
+        build.document.warnings.extend(warning);
+        return build.finish();
+    }
+    if broken.is_empty() {
+        // As one list, each line a byte further: the lines become its items.
+        let mut list = String::with_capacity(text.len() + 2);
+        list.push('[');
+        let mut end = 0;
+        for line in filled() {
+            let gap = line.start - end;
+            (0..gap).for_each(|at| list.push(if at == 0 && end > 0 { ',' } else { ' ' }));
+            list.push_str(&text[line.clone()]);
+            end = line.end;
+        }
+        list.push(']');
+        if list_of_turns(&list, 0).is_some() {
+            let mut document = parse(list, &ReadOptions { json_field: None, ..options.clone() })?;
+            document.format = Format::Jsonl;
+            for turn in &mut document.turns {
+                turn.source = turn.source.start - 1..turn.source.end - 1;
+            }
+            return Ok(document);
+        }
+    }
+    let mut document = Document::of(Format::Jsonl, text);
+    document.warnings.extend(warning);
     Ok(document)
 }
 
@@ -265,6 +361,30 @@ mod tests {
         let (_, detail) =
             parse(text.into(), &ReadOptions { as_: ReadAs::Transcript, ..Default::default() }).unwrap_err();
         assert!(detail.contains("no list of turns"));
+    }
+
+    #[test]
+    fn a_pointer_chooses_the_text_and_each_text_knows_its_place() {
+        let text = r#"{"a/b": [{"x": 1}, {"t": ["one", "tw\u00f6"]}]}"#;
+        let with = |field: &str| ReadOptions { json_field: Some(field.into()), ..Default::default() };
+        let document = parse(text.into(), &with("/a~1b/1/t")).unwrap();
+        assert_eq!(document.text, "one\n\ntwö");
+        assert_eq!(&text[document.locate(6).bytes.unwrap()], r"tw\u00f6");
+        assert!(parse(text.into(), &with("/nowhere")).unwrap_err().1.contains("`json_field`"));
+        let text = "{\"t\": \"one\"}\n\n{\"t\": 2}\nbroken\n{\"t\": \"three\"}";
+        let document = lines(text.into(), &with("/t")).unwrap();
+        assert_eq!(document.text, "one\n\nthree");
+        assert_eq!(&text[document.locate(5).bytes.unwrap()], "three");
+        assert_eq!(document.warnings, ["1 line has no text at `/t`", "1 line is no valid JSON, beginning with line 3"]);
+    }
+
+    #[test]
+    fn lines_that_are_turns_are_read_as_turns() {
+        let text = "{\"speaker\": \"A\", \"text\": \"x\"}\r\n{\"speaker\": \"B\", \"text\": \"y\"}\n";
+        let document = lines(text.into(), &ReadOptions::default()).unwrap();
+        assert_eq!(document.text, "A: x\nB: y");
+        assert_eq!(&text[document.turns[1].source.clone()], "y");
+        assert_eq!(lines("{}\n{}".into(), &ReadOptions::default()).unwrap().text, "{}\n{}");
     }
 
     #[test]

@@ -1,20 +1,32 @@
 //! Bytes of one file become a [`Document`]. The type is told by content first and by extension second, text is
-//! decoded, and what is not plain text is parsed in a child process with limits.
+//! decoded, and what is not plain text is parsed in a child process with limits (`dispatch` says by whom).
 //! Knows no pipeline and no model. Read [`read`] first, then [`ReadOptions`].
 //!
 //! Transcripts follow one rule: times only from cues and stamps, names only from the file, never invented.
 //! How cues become turns stands in `cues`, how lines of plain text do in `plain`, how turns are merged in `turns`.
 
+mod archive;
+mod budget;
+mod build;
+mod csv;
 mod cues;
 mod decode;
+mod dispatch;
 mod error;
+mod flow;
+mod html;
 mod json;
 mod label;
 mod language;
+mod mail;
 mod markdown;
+mod office;
+mod ole;
 mod options;
 mod pdf;
 mod plain;
+mod rtf;
+mod sbv;
 mod sniff;
 mod srt;
 mod time;
@@ -28,16 +40,18 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::corpus::document::{Document, Format};
+use crate::corpus::document::Document;
 
 pub use error::{ReadError, ReadReason};
-pub use options::{NoTimestamps, READ_KEYS, ReadAs, ReadOptions};
+pub use options::{HtmlContent, NoTimestamps, READ_KEYS, ReadAs, ReadOptions};
 pub use worker::{Isolation, worker_main};
+
+use budget::{Around, Budget};
 
 /// Reads one file into a document, or says in one line why it cannot be had.
 ///
 /// The hash is of the very bytes that were parsed. Plain-text formats are parsed here, in time and memory
-/// proportional to the file; a PDF goes to a child process where `options.isolation` names one, and is parsed
+/// proportional to the file; everything else goes to a child process where `options.isolation` names one, and is parsed
 /// in this process, without limits of time and memory, where it does not.
 pub fn read(path: &Path, options: &ReadOptions) -> Result<Document, ReadError> {
     read_parts(path, options).map_err(|(reason, detail)| ReadError { reason, path: path.to_owned(), detail })
@@ -48,20 +62,40 @@ type Refusal = (ReadReason, String);
 
 fn read_parts(path: &Path, options: &ReadOptions) -> Result<Document, Refusal> {
     let bytes = load(path, options.max_bytes)?;
-    let ext = path.extension().map(|e| e.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let mut document = match sniff::kind(&bytes)? {
-        sniff::Kind::Pdf if options.as_ == ReadAs::Transcript => {
-            let detail = "is a PDF, which cannot be read `as: transcript`: its lines of text carry no turns".to_owned();
-            return Err((ReadReason::Unreadable, detail));
-        }
-        sniff::Kind::Pdf => match &options.isolation {
-            Some(isolation) => worker::parse(isolation, &bytes, options)?,
-            None => pdf::parse(&bytes, options)?,
-        },
-        sniff::Kind::Text => parse_text(&bytes, &ext, options)?,
+    let name = path.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let mut document = parse(&bytes, &name, options)?;
+    document.path = path.to_owned();
+    Ok(document)
+}
+
+/// Reads a file that is in memory already; `name` is what it is called, for its extension.
+pub fn read_bytes(bytes: &[u8], name: &Path, options: &ReadOptions) -> Result<Document, ReadError> {
+    let refused = |(reason, detail)| ReadError { reason, path: name.to_owned(), detail };
+    if bytes.len() as u64 > options.max_bytes {
+        return Err(refused(too_large(bytes.len() as u64, options.max_bytes)));
+    }
+    if bytes.is_empty() {
+        return Err(refused((ReadReason::NoTextFound, "is empty".into())));
+    }
+    let file = name.file_name().map(|n| n.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let mut document = parse(bytes, &file, options).map_err(refused)?;
+    document.path = name.to_owned();
+    Ok(document)
+}
+
+fn parse(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Document, Refusal> {
+    let plain = dispatch::plain_text(bytes, name, options)?;
+    let mut document = match (plain, &options.isolation) {
+        (Some(plain), _) => plain.parse(options)?,
+        (None, Some(isolation)) => worker::parse(isolation, bytes, name, options)?,
+        (None, None) => dispatch::parse(bytes, name, &Around::new(options, &Budget::new(options)))?,
     };
     if document.text.trim().is_empty() {
         return Err((ReadReason::NoTextFound, "holds nothing but white space".into()));
+    }
+    if options.as_ == ReadAs::Transcript && document.turns.is_empty() {
+        let detail = format!("is read `as: transcript`, and its {} holds no turns", document.format.name());
+        return Err((ReadReason::Unreadable, detail));
     }
     if options.no_timestamps == NoTimestamps::Error
         && !document.turns.is_empty()
@@ -75,8 +109,7 @@ fn read_parts(path: &Path, options: &ReadOptions) -> Result<Document, Refusal> {
     {
         document.meta.insert("language".into(), language);
     }
-    document.path = path.to_owned();
-    document.sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    document.sha256 = Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect();
     Ok(document)
 }
 
@@ -88,19 +121,15 @@ fn load(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Refusal> {
         let what = if about.is_dir() { "is a folder" } else { "is no regular file" };
         return Err((ReadReason::Unreadable, what.into()));
     }
-    let too_large = |size: u64| {
-        let (size, limit) = (options::size_text(size), options::size_text(max_bytes));
-        (ReadReason::TooLarge, format!("has {size}, more than the {limit} of `max_size`"))
-    };
     if about.len() > max_bytes {
-        return Err(too_large(about.len()));
+        return Err(too_large(about.len(), max_bytes));
     }
     let mut bytes = Vec::with_capacity(about.len() as usize);
     // One byte past the limit, so that a file that grows while it is read is seen to be over it.
     let file = File::open(path).map_err(refusal_of)?;
     file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(refusal_of)?;
     if bytes.len() as u64 > max_bytes {
-        return Err(too_large(bytes.len() as u64));
+        return Err(too_large(bytes.len() as u64, max_bytes));
     }
     if bytes.is_empty() {
         return Err((ReadReason::NoTextFound, "is empty".into()));
@@ -116,25 +145,9 @@ fn refusal_of(error: io::Error) -> Refusal {
     }
 }
 
-fn parse_text(bytes: &[u8], ext: &str, options: &ReadOptions) -> Result<Document, Refusal> {
-    let decode::Decoded { text, warnings } = decode::decode(bytes);
-    if text.trim().is_empty() {
-        return Err((ReadReason::NoTextFound, "holds nothing but white space".into()));
-    }
-    let format = sniff::text_format(&text, ext, options.as_);
-    let mut document = match format {
-        Format::Vtt => vtt::parse(&text, options)?,
-        Format::Srt => srt::parse(&text, options)?,
-        Format::Transcript => plain::parse(text, options)?,
-        Format::Json => json::parse(text, options)?,
-        Format::Markdown => markdown::parse(text),
-        Format::Text | Format::Pdf => Document::of(Format::Text, text),
-    };
-    if format == Format::Text && options.as_ == ReadAs::Auto && matches!(ext, "html" | "htm" | "xhtml" | "xml") {
-        document.warnings.push("the markup of an HTML or XML file is kept as text".into());
-    }
-    document.warnings.splice(0..0, warnings);
-    Ok(document)
+fn too_large(size: u64, limit: u64) -> Refusal {
+    let (size, limit) = (options::size_text(size), options::size_text(limit));
+    (ReadReason::TooLarge, format!("has {size}, more than the {limit} of `max_size`"))
 }
 
 #[cfg(test)]

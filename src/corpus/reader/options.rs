@@ -46,6 +46,41 @@ pub static READ_KEYS: &[KeySpec] = &[
         "The most turns a transcript may have.",
     ),
     KeySpec::default("max_text", SIZE, "100 MiB", "The most text that is taken from one file."),
+    KeySpec::default(
+        "max_members",
+        ValueSpec::Integer { min: 1, max: u32::MAX as i64 },
+        "10000",
+        "The most members that an archive, an office file or an e-mail may have, those of inner ones included.",
+    ),
+    KeySpec::default("max_unpacked", SIZE, "256 MiB", "The most bytes that the members of one file may unpack to."),
+    KeySpec::default(
+        "max_ratio",
+        ValueSpec::Integer { min: 2, max: u32::MAX as i64 },
+        "200",
+        "How many times its packed size a member may unpack to, where that is more than 1 MiB.",
+    ),
+    KeySpec::default(
+        "max_depth",
+        ValueSpec::Integer { min: 1, max: 16 },
+        "4",
+        "How deep archives and attachments may stand inside each other.",
+    ),
+    KeySpec::default(
+        "html",
+        ValueSpec::Choice(&["full", "main"]),
+        "full",
+        "What is taken from a web page: all of its text, or its main content without menus and footers.",
+    ),
+    KeySpec::optional(
+        "json_field",
+        ValueSpec::Setting,
+        "The field of JSON, or of each line of JSON Lines, that holds the text: a JSON pointer such as `/body/text`.",
+    ),
+    KeySpec::optional(
+        "passwords",
+        ValueSpec::List(&ValueSpec::Setting),
+        "Passwords that are tried on an encrypted PDF or archive.",
+    ),
 ];
 
 const SIZE: ValueSpec = ValueSpec::Size;
@@ -70,6 +105,14 @@ pub struct ReadOptions {
     pub max_memory: u64, // bytes of address space of the child process
     #[serde(deserialize_with = "read_size")]
     pub max_text: u64, // bytes
+    pub max_members: u32,
+    #[serde(deserialize_with = "read_size")]
+    pub max_unpacked: u64, // bytes, of all members together
+    pub max_ratio: u32,
+    pub max_depth: u32,
+    pub html: HtmlContent,
+    pub json_field: Option<String>,
+    pub passwords: Vec<String>,
     /// Who parses what is not plain text; `None` parses in this process, without limits of time and memory.
     #[serde(skip)]
     pub isolation: Option<Isolation>,
@@ -83,6 +126,15 @@ pub enum ReadAs {
     Auto,
     Text,
     Transcript,
+}
+
+/// What is taken from a web page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HtmlContent {
+    #[default]
+    Full,
+    Main,
 }
 
 /// Whether a transcript without times is accepted.
@@ -106,6 +158,13 @@ impl Default for ReadOptions {
             timeout: Duration::from_secs(60),
             max_memory: 1 << 30,
             max_text: 100 << 20,
+            max_members: 10_000,
+            max_unpacked: 256 << 20,
+            max_ratio: 200,
+            max_depth: 4,
+            html: HtmlContent::Full,
+            json_field: None,
+            passwords: Vec::new(),
             isolation: None,
         }
     }

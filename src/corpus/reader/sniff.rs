@@ -1,23 +1,27 @@
 //! What a file is: its content speaks first, its extension second.
 
 use super::options::ReadAs;
-use super::{ReadReason, Refusal, json, plain, srt};
+use super::{ReadReason, Refusal, archive, decode, html, json, mail, plain, sbv, srt};
 use crate::corpus::document::Format;
 
 /// The families that need different hands before they are text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Pdf,
+    /// An archive, or an office file in one.
+    Zip,
+    /// A compound file of the old office programs.
+    Ole,
+    Gzip,
+    Tar,
+    Rtf,
     Text,
 }
 
 /// Beginnings of files that are known and not read; what they are is said instead of reading noise.
 const NOT_READ: &[(&[u8], &str)] = &[
-    (b"PK\x03\x04", "a ZIP archive or an office file"),
-    (b"PK\x05\x06", "an empty ZIP archive"),
-    (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", "an office file of the old binary kind, or an encrypted one"),
-    (b"{\\rtf", "an RTF file"),
-    (b"\x1F\x8B", "a gzip archive"),
+    (b"\x1F\x9D", "a file packed with `compress`"),
+    (b"\xE4\x52\x5C\x7B\x8C\xD8\xA7\x4D", "a OneNote section"),
     (b"BZh", "a bzip2 archive"),
     (b"\xFD7zXZ\0", "an xz archive"),
     (b"7z\xBC\xAF\x27\x1C", "a 7z archive"),
@@ -43,6 +47,20 @@ const NOT_READ: &[(&[u8], &str)] = &[
 pub(super) fn kind(bytes: &[u8]) -> Result<Kind, Refusal> {
     if is_pdf(bytes) {
         return Ok(Kind::Pdf);
+    }
+    const READ: &[(&[u8], Kind)] = &[
+        (b"PK\x03\x04", Kind::Zip),
+        (b"PK\x05\x06", Kind::Zip),
+        (b"PK\x07\x08PK\x03\x04", Kind::Zip),
+        (b"\xD0\xCF\x11\xE0\xA1\xB1\x1A\xE1", Kind::Ole),
+        (b"\x1F\x8B", Kind::Gzip),
+        (b"{\\rtf", Kind::Rtf),
+    ];
+    if let Some((_, kind)) = READ.iter().find(|(magic, _)| bytes.starts_with(magic)) {
+        return Ok(*kind);
+    }
+    if archive::is_tar(bytes) {
+        return Ok(Kind::Tar);
     }
     if let Some((_, what)) = NOT_READ.iter().find(|(magic, _)| bytes.starts_with(magic)) {
         return Err((ReadReason::Unreadable, format!("is {what}, a format that is not read")));
@@ -70,7 +88,7 @@ fn is_pdf(bytes: &[u8]) -> bool {
 /// Text holds next to no control characters. Zero bytes are counted too, unless they fall as in UTF-16 or UTF-32.
 fn is_binary(bytes: &[u8]) -> bool {
     let marked = encoding_rs::Encoding::for_bom(bytes).is_some() || bytes.starts_with(&[0, 0, 0xFE, 0xFF]);
-    if marked {
+    if marked || decode::utf32_without_mark(bytes).is_some() || decode::from_iso_2022_kr(bytes).is_some() {
         return false;
     }
     let head = &bytes[..bytes.len().min(8192)];
@@ -87,14 +105,37 @@ fn is_binary(bytes: &[u8]) -> bool {
 /// a Markdown file is never taken for a transcript, whatever its lines look like.
 pub(super) fn text_format(text: &str, ext: &str, as_: ReadAs) -> Format {
     let markdown = matches!(ext, "md" | "markdown" | "mdown" | "mkd");
+    // What is no text to read as it stands, however it is read.
+    if mail::is_mbox(text) {
+        return Format::Mbox;
+    }
+    if mail::looks_like(text, matches!(ext, "eml" | "mht" | "mhtml")) {
+        return Format::Eml;
+    }
+    if !markdown
+        && (html::looks_like(text) || (matches!(ext, "html" | "htm" | "xhtml" | "xht") && html::has_tags(text)))
+    {
+        return Format::Html;
+    }
     if as_ == ReadAs::Text {
-        return if markdown { Format::Markdown } else { Format::Text };
+        return match ext {
+            _ if markdown => Format::Markdown,
+            "csv" => Format::Csv,
+            "tsv" | "tab" => Format::Tsv,
+            _ => Format::Text,
+        };
     }
     if is_vtt(text) {
         Format::Vtt
     } else if srt::looks_like(text) {
         // A WebVTT file that lost its first line: its reader says so.
         if ext == "vtt" { Format::Vtt } else { Format::Srt }
+    } else if sbv::looks_like(text) {
+        Format::Sbv
+    } else if matches!(ext, "jsonl" | "ndjson") {
+        Format::Jsonl
+    } else if as_ == ReadAs::Auto && matches!(ext, "csv" | "tsv" | "tab") {
+        if ext == "csv" { Format::Csv } else { Format::Tsv }
     } else if ext == "json" || json::holds_turns(text) {
         Format::Json
     } else if as_ == ReadAs::Transcript {
@@ -135,10 +176,25 @@ mod tests {
 
     #[test]
     fn a_known_format_without_a_reader_is_named() {
-        let (reason, detail) = kind(b"PK\x03\x04rest").unwrap_err();
-        assert_eq!((reason, detail.contains("ZIP")), (ReadReason::Unreadable, true));
+        let (reason, detail) = kind(b"7z\xBC\xAF\x27\x1Crest").unwrap_err();
+        assert_eq!((reason, detail.contains("7z")), (ReadReason::Unreadable, true));
+        assert_eq!(kind(b"PK\x03\x04rest").unwrap(), Kind::Zip);
         assert!(kind(&[1, 2, 3, 4, 5, 6, 7, 8]).is_err());
         assert!(kind(&[0; 64]).is_err());
+    }
+
+    #[test]
+    fn pages_and_messages_are_known_by_what_they_begin_with() {
+        let check = |text: &str, ext: &str, format: Format| assert_eq!(text_format(text, ext, ReadAs::Auto), format);
+        check("<!-- x -->\n<!DOCTYPE HTML><p>hi", "txt", Format::Html);
+        check("<?xml version='1.0'?><html/>", "", Format::Html);
+        check("<p>a piece</p>", "html", Format::Html);
+        check("no tags at all", "html", Format::Text);
+        check("<p>a piece</p>", "md", Format::Markdown);
+        check("Received: by x\nFrom: a@b\nSubject: c\n\nhi", "txt", Format::Eml);
+        check("0:00:01.000,0:00:02.000\nhi\n", "txt", Format::Sbv);
+        check("a,b\n1,2\n", "csv", Format::Csv);
+        check("{\"a\": 1}\n{\"a\": 2}\n", "jsonl", Format::Jsonl);
     }
 
     #[test]

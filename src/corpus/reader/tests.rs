@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::corpus::document::Format;
 
 /// Reads bytes as a file of this name.
 fn read_as(name: &str, bytes: &[u8], options: &ReadOptions) -> Result<Document, ReadError> {
@@ -41,7 +42,7 @@ fn each_reason_names_the_file_and_the_fact() {
     check_refused("empty.txt", b"", &options, ReadReason::NoTextFound, "is empty");
     check_refused("bom.txt", b"\xEF\xBB\xBF", &options, ReadReason::NoTextFound, "white space");
     check_refused("blank.md", b" \n\t\n", &options, ReadReason::NoTextFound, "white space");
-    check_refused("x.docx", b"PK\x03\x04....", &options, ReadReason::Unreadable, "office");
+    check_refused("x.docx", b"PK\x03\x04....", &options, ReadReason::Unreadable, "ZIP");
     check_refused("nocue.vtt", b"WEBVTT\n\nNOTE only\n", &options, ReadReason::NoTextFound, "no cue");
     check_refused("bad.json", b"{\"a\": ", &options, ReadReason::Unreadable, "JSON");
     let small = ReadOptions { max_bytes: 3, ..Default::default() };

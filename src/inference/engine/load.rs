@@ -126,6 +126,12 @@ pub fn load_core(
     Ok(LoadedCore { core: Core::new(model, options.limits), window, weight_bytes, kv, logits_width, kv_shape, cost })
 }
 
+/// Loads the tokenizer of a model, and none of its weights.
+pub fn load_tokenizer(path: &Path) -> Result<Tokenizer, LoadError> {
+    let source = ModelSource::open(path)?;
+    tokenizer_of(path, source.gguf())
+}
+
 /// What an engine is loaded from, and who it is.
 #[derive(Clone, Debug)]
 pub struct Origin<'a> {

@@ -18,6 +18,7 @@ mod tests;
 pub use core::{Core, Metrics};
 pub use load::{
     Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, Origin, card_digest, load_core, load_engine,
+    load_tokenizer,
 };
 pub use local::{Engine, TextParts, run_alone};
 pub use quantized::{Quantize, Quantizing, ToKeep, keep_quantized, label as quantization_label};

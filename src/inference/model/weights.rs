@@ -266,13 +266,16 @@ impl<'a> Loader<'a> {
                 (0..n).map(|e| self.rows(info, e * each + from, rows)).collect::<Vec<_>>()
             })
         } else {
-            let [gate, up] = self.source_rows(
-                gate,
-                gate.rows(),
-                |i| i,
-                |gate| self.source_rows(up, up.rows(), |i| i, |up| Matrix::together([gate, up], n)),
-            );
-            let [down] = self.source_rows(down, down.rows(), |i| i, |down| Matrix::together([down], n));
+            let [g, u, d] = [gate, up, down].map(|info| (self.source.bytes(info), info));
+            let row = |(bytes, info): (&'a [u8], &TensorInfo), i: usize| {
+                let len = bytes.len() / info.rows();
+                &bytes[i * len..(i + 1) * len]
+            };
+            let (g_row, u_row, d_row) = (|i| row(g, i), |i| row(u, i), |i| row(d, i));
+            let gate = RowSource { format: gate.format, rows: gate.rows(), cols: gate.cols(), row: &g_row };
+            let up = RowSource { format: up.format, rows: up.rows(), cols: up.cols(), row: &u_row };
+            let down = RowSource { format: down.format, rows: down.rows(), cols: down.cols(), row: &d_row };
+            let ([gate, up], [down]) = (Matrix::together([&gate, &up], n), Matrix::together([&down], n));
             [gate, up, down]
         };
         let experts = gate.into_iter().zip(up).zip(down);
@@ -296,21 +299,10 @@ impl<'a> Loader<'a> {
 
     /// A matrix whose row `i` is row `place(i)` of the tensor.
     fn rows_by(&self, info: &TensorInfo, count: usize, place: impl Fn(usize) -> usize + Sync) -> Matrix {
-        self.source_rows(info, count, place, Matrix::from_rows)
-    }
-
-    /// Lets `build` read rows `place(0)..place(count - 1)` of a tensor.
-    fn source_rows<T>(
-        &self,
-        info: &TensorInfo,
-        count: usize,
-        place: impl Fn(usize) -> usize + Sync,
-        build: impl Fn(&RowSource<'_>) -> T,
-    ) -> T {
         let bytes = self.source.bytes(info);
         let row_bytes = bytes.len() / info.rows();
         let row = |i: usize| &bytes[place(i) * row_bytes..(place(i) + 1) * row_bytes];
-        build(&RowSource { format: info.format, rows: count, cols: info.cols(), row: &row })
+        Matrix::from_rows(&RowSource { format: info.format, rows: count, cols: info.cols(), row: &row })
     }
 
     /// Gives back what a layer's tensors hold of the file: the packed form is all that is read from now on.

@@ -157,17 +157,7 @@ impl DocumentReader for PlainReader {
         let bytes = fs::read(path).map_err(|e| fail(Reason::Missing, &e))?;
         let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
         let text = String::from_utf8(bytes).map_err(|e| fail(Reason::Unreadable, &e))?;
-        Ok(Document {
-            path: path.to_path_buf(),
-            sha256,
-            format: Format::Text,
-            text,
-            pages: Vec::new(),
-            headings: Vec::new(),
-            turns: Vec::new(),
-            meta: BTreeMap::new(),
-            warnings: Vec::new(),
-        })
+        Ok(Document { path: path.to_path_buf(), sha256, ..Document::of(Format::Text, text) })
     }
 }
 

@@ -1,0 +1,218 @@
+//! OpenDocument 1.3 texts and presentations: paragraphs, headings, lists, tables, notes, annotations, slides.
+
+use super::package::Package;
+use super::parts;
+use super::transcript;
+use super::xml::{Node, Tag, Xml};
+use crate::corpus::document::{Document, Format};
+use crate::corpus::reader::budget::Around;
+use crate::corpus::reader::build::Build;
+use crate::corpus::reader::flow::{Flow, Kind, Note};
+use crate::corpus::reader::{ReadReason, Refusal};
+
+pub fn parse(package: &mut Package<'_>, format: Format, around: &Around<'_>) -> Result<Document, Refusal> {
+    if let Some(manifest) = package.text("META-INF/manifest.xml", around)?
+        && Xml::new(&manifest).any(|n| matches!(&n, Node::Open(tag) if tag.name() == "encryption-data"))
+    {
+        return Err((ReadReason::Encrypted, "is an OpenDocument file that opens only with a password".into()));
+    }
+    let name = "content.xml";
+    let Some(xml) = package.text(name, around)? else {
+        return Err((ReadReason::Unreadable, "is an OpenDocument file without a `content.xml`".into()));
+    };
+    let mut build = Build::new(format, around.options);
+    build.part(name);
+    Body::default().read(&xml, &mut build);
+    if let Some(meta) = package.text("meta.xml", around)? {
+        parts::dublin_core(&meta, &mut build);
+    }
+    let document = build.finish()?;
+    if format == Format::Odt { transcript::found(document, around.options) } else { Ok(document) }
+}
+
+#[derive(Default)]
+struct Body {
+    open: Vec<Paragraph>, // a note inside a paragraph holds paragraphs
+    lists: Vec<u32>,      // items counted so far, one for each open list
+    in_item: bool,        // whether the next paragraph is the first of its item
+    ignored: usize,
+    span: Vec<(usize, usize)>, // columns a cell reaches over, and times it is repeated
+    notes: Vec<Note>,
+    page: u32,
+    in_slide_notes: bool,
+    author: Option<String>,
+    in_author: bool,
+    links: Vec<(usize, String)>,
+    num_notes: u32,
+}
+
+struct Paragraph {
+    text: String,
+    at: usize,
+    level: Option<u8>,
+}
+
+impl Body {
+    fn read(&mut self, xml: &str, build: &mut Build) {
+        let mut flow = Flow::new(build);
+        let mut reader = Xml::new(xml);
+        while let Some(node) = reader.next() {
+            let at = reader.at.clone();
+            match node {
+                Node::Open(tag) if self.ignored > 0 || is_ignored(tag.name()) => self.ignored += 1,
+                Node::Close(_) if self.ignored > 0 => self.ignored -= 1,
+                Node::Open(tag) => self.open(&tag, at.start, &mut flow),
+                Node::Close(end) => self.close(end.name(), at.end, &mut flow),
+                Node::Text(text) => {
+                    if self.ignored > 0 {
+                    } else if self.in_author {
+                        self.author.get_or_insert_default().push_str(&text);
+                    } else if let Some(paragraph) = self.open.last_mut() {
+                        push_words(&mut paragraph.text, &text);
+                    }
+                }
+            }
+            if flow.build.is_over() {
+                break;
+            }
+        }
+        while let Some(paragraph) = self.open.pop() {
+            flow.paragraph(Kind::Plain, &paragraph.text, paragraph.at..xml.len());
+        }
+        if let Some(fault) = reader.fault.take() {
+            flow.build.warn(format!("`content.xml` {fault}; what stands behind is not read"));
+        }
+        flow.finish(xml.len());
+    }
+
+    fn open(&mut self, tag: &Tag<'_>, at: usize, flow: &mut Flow<'_>) {
+        let number = |name: &str| tag.attr(name).and_then(|v| v.parse::<usize>().ok());
+        match tag.name() {
+            "p" => self.open.push(Paragraph { text: String::new(), at, level: None }),
+            "h" => {
+                let level = number("outline-level").unwrap_or(1).clamp(1, 6) as u8;
+                self.open.push(Paragraph { text: String::new(), at, level: Some(level) });
+            }
+            "s" => self.push(&" ".repeat(number("c").unwrap_or(1).min(256))),
+            "tab" => self.push("\t"),
+            "line-break" => self.push("\n"),
+            "list" => self.lists.push(0),
+            "list-item" | "list-header" => {
+                self.lists.iter_mut().last().into_iter().for_each(|n| *n += 1);
+                self.in_item = true;
+            }
+            "table" => flow.open_table(),
+            "table-row" => flow.open_row(at),
+            "table-cell" | "covered-table-cell" => {
+                // Empty cells up to the edge of the sheet are written as one that is repeated.
+                let repeated = number("number-columns-repeated").unwrap_or(1).min(256);
+                self.span.push((1, repeated));
+                flow.open_cell();
+            }
+            "note" => {
+                self.num_notes += 1;
+                let label = format!("[^{}]", self.num_notes);
+                self.push(&label);
+                flow.open_note(label, at);
+            }
+            "annotation" => {
+                self.author = None;
+                flow.open_note("Comment".into(), at);
+            }
+            "creator" => self.in_author = true,
+            "a" => {
+                let words_at = self.open.last().map_or(0, |p| p.text.len());
+                self.links.push((words_at, tag.attr("href").unwrap_or_default()));
+            }
+            "page" => {
+                self.page += 1;
+                flow.build.page(self.page);
+            }
+            // Of a slide: what the speaker says to it.
+            "notes" => self.in_slide_notes = true,
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, name: &str, end: usize, flow: &mut Flow<'_>) {
+        match name {
+            "p" | "h" => {
+                let Some(mut paragraph) = self.open.pop() else { return };
+                if self.in_slide_notes && !paragraph.text.trim().is_empty() {
+                    paragraph.text.insert_str(0, "Notes: ");
+                }
+                let kind = match paragraph.level {
+                    Some(level) => Kind::Heading(level),
+                    None if !self.lists.is_empty() && self.in_item => {
+                        Kind::Item { depth: self.lists.len() - 1, marker: "-".into() }
+                    }
+                    None => Kind::Plain,
+                };
+                if !paragraph.text.trim().is_empty() {
+                    self.in_item = false;
+                }
+                flow.paragraph(kind, &paragraph.text, paragraph.at..end);
+                if self.open.is_empty() {
+                    self.notes.drain(..).for_each(|note| note.write(flow.build));
+                }
+            }
+            "a" => {
+                let Some((at, address)) = self.links.pop() else { return };
+                let Some(paragraph) = self.open.last_mut() else { return };
+                let words = paragraph.text.get(at..).unwrap_or_default();
+                let is_inner = address.is_empty() || address.starts_with('#');
+                if !words.trim().is_empty() && words.trim() != address && !is_inner {
+                    paragraph.text.insert(at, '[');
+                    paragraph.text.push_str(&format!("]({address})"));
+                }
+            }
+            "list" => drop(self.lists.pop()),
+            "list-item" | "list-header" => self.in_item = false,
+            "table" => flow.close_table(),
+            "table-row" => flow.close_row(end),
+            "table-cell" | "covered-table-cell" => {
+                let (span, repeated) = self.span.pop().unwrap_or((1, 1));
+                flow.close_cell(span.max(repeated));
+            }
+            "note" => {
+                self.notes.extend(flow.close_note(end));
+                if self.open.is_empty() {
+                    self.notes.drain(..).for_each(|note| note.write(flow.build));
+                }
+            }
+            "annotation" => {
+                let author = self.author.take().map(|a| format!(" by {a}")).unwrap_or_default();
+                let note = flow.close_note(end).map(|note| note.labeled(format!("Comment{author}")));
+                self.notes.extend(note);
+                if self.open.is_empty() {
+                    self.notes.drain(..).for_each(|note| note.write(flow.build));
+                }
+            }
+            "creator" => self.in_author = false,
+            "notes" => self.in_slide_notes = false,
+            _ => {}
+        }
+    }
+
+    fn push(&mut self, words: &str) {
+        if let Some(paragraph) = self.open.last_mut() {
+            paragraph.text.push_str(words);
+        }
+    }
+}
+
+/// White space in the markup is one space (section 6.1.2); the rest is written as elements.
+fn push_words(text: &mut String, words: &str) {
+    for c in words.chars() {
+        match c {
+            ' ' | '\t' | '\n' | '\r' if text.ends_with(' ') => {}
+            ' ' | '\t' | '\n' | '\r' => text.push(' '),
+            c => text.push(c),
+        }
+    }
+}
+
+/// What was deleted and only tracked, the number of a note that the text gets anew, and the date of an annotation.
+fn is_ignored(name: &str) -> bool {
+    matches!(name, "tracked-changes" | "note-citation" | "date" | "date-string" | "forms" | "object-ole" | "script")
+}
