@@ -3,4 +3,5 @@
 
 pub mod chunker;
 pub mod document;
+pub mod index;
 pub mod reader;
