@@ -7,11 +7,14 @@ pub mod exit;
 pub mod options;
 pub mod print;
 
+mod ask;
 mod bench;
 mod check;
 mod completions;
+mod embedder;
 mod explain;
 mod generate;
+mod index;
 mod model;
 mod models;
 mod npy;
@@ -60,6 +63,8 @@ commands! {
     Run(run::RunArgs) => run::run,
     Check(check::CheckArgs) => check::run,
     Explain(explain::ExplainArgs) => explain::run,
+    Ask(ask::AskArgs) => ask::run,
+    Index(index::IndexCommand) => index::run,
     Model(model::ModelCommand) => model::run,
     Generate(generate::GenerateArgs) => generate::run,
     Bench(bench::BenchArgs) => bench::run,

@@ -250,12 +250,12 @@ fn remarks(d: &DocumentReport) -> String {
 }
 
 /// SIGINT and SIGTERM: the first ends the run in order, the second at once.
-struct Signals {
+pub(super) struct Signals {
     last: Arc<AtomicUsize>,
 }
 
 impl Signals {
-    fn watch(cancel: CancelToken) -> Result<Self, Failure> {
+    pub(super) fn watch(cancel: CancelToken) -> Result<Self, Failure> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         let last = Arc::new(AtomicUsize::new(0));
         let seen = last.clone();
@@ -279,7 +279,7 @@ impl Signals {
         Ok(Self { last })
     }
 
-    fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self.last.load(Ordering::SeqCst) as i32 {
             signal_hook::consts::SIGTERM => Exit::Terminated,
             _ => Exit::Interrupted,

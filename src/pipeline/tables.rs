@@ -205,4 +205,4 @@ pub fn read_keys() -> &'static [KeySpec] {
 }
 
 /// Verbs that the format knows and this version does not do yet.
-pub const LATER_VERBS: &[&str] = &["answer", "retrieve", "rerank", "filter", "set", "group", "dedupe", "sort", "check"];
+pub const LATER_VERBS: &[&str] = &["filter", "set", "group", "dedupe", "sort", "check"];

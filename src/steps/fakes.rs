@@ -94,7 +94,8 @@ impl Generator for Fake {
     }
 
     fn encode_chat(&self, chat: &Chat) -> Result<Prompt, GenerateError> {
-        let messages: Vec<&str> = chat.messages.iter().map(|m| m.content.as_str()).collect();
+        let documents = chat.documents.iter().map(|d| d.text.as_str());
+        let messages: Vec<&str> = documents.chain(chat.messages.iter().map(|m| m.content.as_str())).collect();
         Ok(Prompt {
             ids: self.encode_text(&format!("{}\n<answer>{}", messages.join("\n---\n"), chat.assistant_prefix)),
         })
@@ -160,5 +161,6 @@ pub fn run_with(
         defaults: &GenerationDefaults::default(),
         cancel: &CancelToken::default(),
         progress: &|_, _| {},
+        library: None,
     })
 }

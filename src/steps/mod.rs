@@ -8,18 +8,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::corpus::document::Document;
+use crate::corpus::index::Retriever;
 use crate::inference::engine::{CancelToken, GenerateError, Generator, Usage};
 use crate::spec::KeySpec;
 
+mod answer;
 mod classify;
 mod extract;
 mod generate;
 mod render;
+mod rerank;
+mod retrieve;
 mod split;
 mod summarize;
 
 mod ask;
 mod grounding;
+mod hits;
 mod options;
 mod parts;
 mod text;
@@ -85,6 +90,17 @@ pub struct StepContext<'a> {
     pub cancel: &'a CancelToken,
     /// Told of finished parts: (done, of).
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
+    /// The pipeline's indexes; `None` where it has none.
+    pub library: Option<&'a dyn Library>,
+}
+
+/// The indexes that steps can name.
+pub trait Library: Sync {
+    /// Returns the passages of an index; the index is brought up to its files before the first step asks.
+    fn retriever(&self, name: &str) -> Result<&dyn Retriever, StepError>;
+
+    /// Returns a question's vector for an index, or `None` where the index has no vectors.
+    fn question(&self, name: &str, text: &str) -> Result<Option<Vec<f32>>, StepError>;
 }
 
 /// The `model` section's decoding settings, which a step may narrow.
@@ -193,8 +209,17 @@ impl From<GenerateError> for StepError {
 }
 
 /// Every verb. The order is the one in which a newcomer meets them.
-pub static STEP_KINDS: &[&StepKind] =
-    &[&summarize::KIND, &extract::KIND, &classify::KIND, &generate::KIND, &split::KIND, &render::KIND];
+pub static STEP_KINDS: &[&StepKind] = &[
+    &summarize::KIND,
+    &extract::KIND,
+    &classify::KIND,
+    &retrieve::KIND,
+    &rerank::KIND,
+    &answer::KIND,
+    &generate::KIND,
+    &split::KIND,
+    &render::KIND,
+];
 
 /// Returns when the first of these turns that has a time began, as `0:03:12`.
 fn moment(document: &Document, turns: &[usize]) -> Option<String> {

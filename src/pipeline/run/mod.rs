@@ -36,7 +36,7 @@ use super::shown::{from_shown, shown};
 use super::sink::QUARRY_VERSION;
 use crate::corpus::document::Document;
 use crate::inference::engine::CancelToken;
-use crate::steps::StepError;
+use crate::steps::{Library, StepError};
 
 use commit::Ledger;
 use worker::Crew;
@@ -58,6 +58,8 @@ pub struct RunEnvironment<'a> {
     pub reader: &'a dyn DocumentReader,
     pub evaluator: &'a Evaluator,
     pub observer: &'a dyn Observer,
+    /// The plan's indexes; `None` where it has none.
+    pub library: Option<&'a dyn Library>,
     /// Ends the run early when cancelled; the run also cancels it itself when it aborts.
     pub cancel: CancelToken,
     pub disk: Disk,
@@ -84,6 +86,7 @@ impl<'a> RunEnvironment<'a> {
             reader,
             evaluator,
             observer: &super::events::Unwatched,
+            library: None,
             cancel: CancelToken::default(),
             disk: Disk::default(),
             state_folder: None,

@@ -13,7 +13,7 @@ use crate::pipeline::names::Names;
 use crate::pipeline::panics;
 use crate::pipeline::plan::{OnError, Plan, StepPlan};
 use crate::pipeline::report::{Failure, State};
-use crate::steps::{Coverage, Reason, StepContext, StepError, StepOutput};
+use crate::steps::{Coverage, Library, Reason, StepContext, StepError, StepOutput};
 
 /// What the steps made of a document; their values stand in the names.
 #[derive(Debug, Default)]
@@ -52,6 +52,7 @@ pub(super) struct Walk<'a, 'm> {
     pub evaluator: &'a Evaluator,
     pub model: &'a LazyModel<'m>,
     pub cancel: &'a CancelToken,
+    pub library: Option<&'a dyn Library>,
     /// Since when the document's time runs.
     pub started: Instant,
     pub tell: &'a (dyn Fn(DocumentEvent<'_>) + Sync),
@@ -119,6 +120,7 @@ impl Walk<'_, '_> {
             defaults: &self.plan.model.defaults,
             cancel: &cancel,
             progress: &progress,
+            library: self.library,
         };
         let run = || cancel.check().map_err(StepError::from).and_then(|()| step.step.run(&context));
         let step_started = Instant::now();
