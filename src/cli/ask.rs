@@ -11,20 +11,19 @@ use serde_json::{Value, json};
 
 use super::embedder::ResidentEmbedder;
 use super::exit::Exit;
-use super::index::{bring, default_split, show_hits, summary, tell_failed};
+use super::index::{default_split, origins, show_hits};
+use super::library::Shelves;
 use super::models::EngineArgs;
 use super::on_demand::OnDemand;
 use super::options::{ModelArgs, Settings, Verbosity};
 use super::progress::Progress;
 use super::{Failure, print};
 use crate::corpus::document::{Document, Format};
-use crate::corpus::index::{self, DiskIndex, Embed, Hit, IndexError, Retriever};
+use crate::corpus::index::{self, Embed, Hit};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{CancelToken, Generator, Quantize};
 use crate::pipeline::model::{ModelError, ModelSource};
-use crate::steps::{
-    BuildContext, GenerationDefaults, Library, Reason, STEP_KINDS, Step, StepContext, StepError, StepOutput,
-};
+use crate::steps::{BuildContext, GenerationDefaults, Reason, STEP_KINDS, Step, StepContext, StepError, StepOutput};
 
 /// Ask a question of the documents in a folder
 #[derive(Args, Debug)]
@@ -87,8 +86,8 @@ const SHORT_WORDS: usize = 4;
 
 pub fn run(args: &AskArgs, settings: &Settings) -> Result<Exit, Failure> {
     let quiet = settings.verbosity == Verbosity::Quiet;
-    let embedder = args.embed.as_deref().map(|name| ResidentEmbedder::load(name, settings)).transpose()?;
-    let (library, unwell) = Shelf::open(args, embedder, settings)?;
+    let (library, base) = shelf(args, settings)?;
+    let exit = if library.num_failed > 0 { Exit::SomeFailed } else { Exit::Done };
     let progress = Progress::new(settings);
     let preference = match &args.model.model {
         Some(model) => vec![model.clone()],
@@ -98,8 +97,8 @@ pub fn run(args: &AskArgs, settings: &Settings) -> Result<Exit, Failure> {
     let as_of = super::generate::DEFAULT_AS_OF;
     let model = OnDemand::new(preference, settings, args.engine.options(), quantize, as_of, &progress);
     model.identity().map_err(no_model)?; // a fallback is told
-    let mut asked = Asked { args, library, steps: steps(args)?, model: &model, generator: None, history: Vec::new() };
-    let exit = if unwell { Exit::SomeFailed } else { Exit::Done };
+    let mut asked =
+        Asked { args, library, base, steps: steps(args)?, model: &model, generator: None, history: Vec::new() };
 
     if let Some(question) = &args.question {
         asked.answer(question)?;
@@ -132,71 +131,28 @@ fn no_model(error: ModelError) -> Failure {
     Failure::new(Exit::NoModel, diagnostic)
 }
 
-/// The index of the folder, as steps know it.
-struct Shelf {
-    index: DiskIndex,
-    embedder: Option<ResidentEmbedder>,
-    base: PathBuf, // names in the index are relative to it
-}
-
-/// The one name that the steps below give it.
+/// The one name that the steps below give the folder's index.
 const SHELF: &str = "folder";
 
-impl Shelf {
-    /// Brings the folder's index up to date and opens it. The second is true where files could not be read.
-    fn open(args: &AskArgs, embedder: Option<ResidentEmbedder>, settings: &Settings) -> Result<(Self, bool), Failure> {
-        let here = std::env::current_dir().map_err(|e| Failure::wrong(format!("the current folder: {e}")))?;
-        let from = here.join(&args.folder);
-        let base = if from.is_dir() { from.clone() } else { here };
-        let id = embedder.as_ref().map(|e| e.id().to_owned());
-        // An index of its own for each folder and embedder: asking with another does not throw one away.
-        let name = blake3::hash(format!("{}\0{}", from.display(), id.as_deref().unwrap_or_default()).as_bytes());
-        let folder = settings.cache_dir()?.join("indexes").join(&name.to_hex()[..24]);
-        let wanted = index::Settings {
-            read: json!({}),
-            split: default_split(),
-            embedder: id,
-            from: json!({ "paths": [from.to_string_lossy()], "base": base }),
-        };
-        let quiet = settings.verbosity == Verbosity::Quiet;
-        let brought = match bring(&folder, &wanted, embedder.as_ref(), args.fresh, settings) {
-            // It is a copy of what the folder holds: made anew without asking.
-            Err(failure) if failure.exit == Exit::NoModel && folder.exists() => {
-                if !quiet {
-                    failure
-                        .diagnostics
-                        .iter()
-                        .for_each(|d| print::note(&print::shown(&format!("note: {}; made anew", d.message))));
-                }
-                bring(&folder, &wanted, embedder.as_ref(), true, settings)?
-            }
-            other => other?,
-        };
-        let report = &brought.report;
-        if !quiet && (report.read > 0 || report.removed > 0) {
-            print::note(&print::shown(&summary(report, brought.seconds)));
-        }
-        if !quiet {
-            tell_failed(report);
-        }
-        if report.stopped {
-            return Err(IndexError::Cancelled.into());
-        }
-        let unwell = !report.failed.is_empty();
-        Ok((Self { index: DiskIndex::open(&folder)?, embedder, base }, unwell))
-    }
-}
-
-impl Library for Shelf {
-    fn retriever(&self, name: &str) -> Result<&dyn Retriever, StepError> {
-        assert_eq!(name, SHELF, "there is one index here");
-        Ok(&self.index)
-    }
-
-    fn question(&self, _name: &str, text: &str) -> Result<Option<Vec<f32>>, StepError> {
-        let failed = |detail| StepError { reason: Reason::EngineFailed, detail };
-        self.embedder.as_ref().map(|e| e.question(text)).transpose().map_err(failed)
-    }
+/// Brings the folder's index up to date and opens it. The second is what names in it are relative to.
+fn shelf(args: &AskArgs, settings: &Settings) -> Result<(Shelves, PathBuf), Failure> {
+    let embedder = args.embed.as_deref().map(|name| ResidentEmbedder::load(name, settings)).transpose()?;
+    let here = std::env::current_dir().map_err(|e| Failure::wrong(format!("the current folder: {e}")))?;
+    let from = here.join(&args.folder);
+    let base = if from.is_dir() { from.clone() } else { here };
+    let id = embedder.as_ref().map(|e| e.id().to_owned());
+    // An index of its own for each folder and embedder: asking with another does not throw one away.
+    let key = format!("{}\0{}", from.display(), id.as_deref().unwrap_or_default());
+    let wanted = index::Settings {
+        read: json!({}),
+        split: default_split(),
+        embedder: id,
+        from: json!({ "paths": [from.to_string_lossy()], "base": base }),
+    };
+    let listed = origins(&wanted.from, &from.join(".quarry"))?;
+    let mut shelves = Shelves::default();
+    shelves.add(SHELF, &key, wanted, listed, embedder, args.fresh, &CancelToken::default(), settings)?;
+    Ok((shelves, base))
 }
 
 /// The steps of an answer, each under its id.
@@ -228,7 +184,13 @@ fn steps(args: &AskArgs) -> Result<Vec<(&'static str, Box<dyn Step>)>, Failure> 
     let step = |(id, verb, options): (&'static str, &str, Value)| {
         let Some(kind) = STEP_KINDS.iter().find(|k| k.name == verb) else { panic!("there is no verb {verb}") };
         let read_file = |name: &str| Err(format!("{name}: no files here"));
-        let context = BuildContext { id, options: &options, schemas: &Default::default(), read_file: &read_file };
+        let context = BuildContext {
+            id,
+            options: &options,
+            schemas: &Default::default(),
+            indexes: &[SHELF.to_owned()],
+            read_file: &read_file,
+        };
         let built = (kind.build)(&context);
         let step = built.map_err(|faults| {
             let diagnostics = faults.into_iter().map(|f| Diagnostic::error(f.message)).collect();
@@ -242,7 +204,8 @@ fn steps(args: &AskArgs) -> Result<Vec<(&'static str, Box<dyn Step>)>, Failure> 
 /// A conversation about a folder.
 struct Asked<'a> {
     args: &'a AskArgs,
-    library: Shelf,
+    library: Shelves,
+    base: PathBuf, // names in the index are relative to it
     steps: Vec<(&'static str, Box<dyn Step>)>,
     model: &'a OnDemand<'a>,
     generator: Option<Arc<dyn Generator>>, // loaded for the first question
@@ -307,7 +270,7 @@ impl Asked<'_> {
         for citation in reply["citations"].as_array().into_iter().flatten() {
             let word = |name: &str| print::shown(citation[name].as_str().unwrap_or_default());
             let quote = word("quote").split_whitespace().collect::<Vec<_>>().join(" ");
-            let place = if links { link(&self.library.base, citation) } else { word("place") };
+            let place = if links { link(&self.base, citation) } else { word("place") };
             text.push_str(&format!("\n[{}] {place}: \"{quote}\"", citation["number"]));
         }
         if self.args.explain {

@@ -15,6 +15,7 @@ mod embedder;
 mod explain;
 mod generate;
 mod index;
+mod library;
 mod model;
 mod models;
 mod npy;

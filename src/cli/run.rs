@@ -8,6 +8,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::exit::Exit;
+use super::library::Shelves;
 use super::models::EngineArgs;
 use super::on_demand::{CorpusReader, OnDemand};
 use super::options::{ModelArgs, ParamArgs, Settings, Verbosity};
@@ -20,6 +21,7 @@ use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
 use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
+use crate::steps::Library;
 
 /// Run a pipeline over its documents
 #[derive(Args, Debug)]
@@ -69,14 +71,21 @@ pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
     let as_of = super::generate::DEFAULT_AS_OF;
     let quantize = args.engine.quantize(plan.model.quantize);
     let model = OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, &progress);
+    let cancel = CancelToken::default();
+    let signals = Signals::watch(cancel.clone())?;
+    let library = match plan.indexes.is_empty() {
+        true => None,
+        false => Some(Shelves::of_plan(&plan, &cancel, settings)?),
+    };
     let reader = CorpusReader::new();
     let evaluator = Evaluator::default();
     let mut environment =
         RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
     environment.observer = &progress;
+    environment.cancel = cancel;
+    environment.library = library.as_ref().map(|l| l as &dyn Library);
     environment.options =
         RunOptions { force: args.force, limit: args.limit, only: args.only.clone(), jobs: args.jobs.map(usize::from) };
-    let signals = Signals::watch(environment.cancel.clone())?;
     let outcome = run_pipeline(&plan, &environment);
     let report = outcome.map_err(|error| failure(error, settings))?;
     if args.json {

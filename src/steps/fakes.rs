@@ -144,6 +144,7 @@ pub fn build(kind: &super::StepKind, options: Value) -> Result<Box<dyn Step>, Ve
         id: "it",
         options: &options,
         schemas: &Default::default(),
+        indexes: &["library".to_owned()],
         read_file: &|path| Err(format!("{path}: not found")),
     })
 }

@@ -63,6 +63,8 @@ pub struct BuildContext<'a> {
     pub options: &'a Value,
     /// The `schemas` section, each resolved to a JSON Schema.
     pub schemas: &'a BTreeMap<String, Value>,
+    /// The names under `indexes`.
+    pub indexes: &'a [String],
     /// Reads a text file named in the options, relative to the pipeline file. The error is one line.
     pub read_file: &'a dyn Fn(&str) -> Result<String, String>,
 }
@@ -96,6 +98,9 @@ pub struct StepContext<'a> {
 
 /// The indexes that steps can name.
 pub trait Library: Sync {
+    /// Changes whenever an index may answer otherwise: part of what a document's result depends on.
+    fn digest(&self) -> String;
+
     /// Returns the passages of an index; the index is brought up to its files before the first step asks.
     fn retriever(&self, name: &str) -> Result<&dyn Retriever, StepError>;
 

@@ -35,7 +35,7 @@ pub static KIND: StepKind = StepKind {
         Port { name: "best", kind: "number", help: "How much of the question the best passage covers, 0 to 1" },
         Port { name: "explain", kind: "object", help: "How far it got: `{given, judged, top, budget_ms, spent_ms}`" },
     ],
-    example: "id: best\nuse: rerank\nfrom: steps.found\nquestion: \"{{ doc.text }}\"\ntop: 6\nbudget: 5s\n",
+    example: "id: best\nuse: rerank\nfrom: \"[doc.text]\"\nquestion: \"{{ doc.text }}\"\ntop: 6\nbudget: 5s\n",
     build,
 };
 

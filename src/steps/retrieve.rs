@@ -59,6 +59,14 @@ struct Retrieve {
 fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
     let mut read = Reader::new(cx);
     let index = read.text(&["from"]).unwrap_or_default().to_owned();
+    if !cx.indexes.contains(&index) {
+        let known = cx.indexes.iter().map(String::as_str);
+        let hint = match crate::diagnostic::suggest(&index, known.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known indexes: {}", known.collect::<Vec<_>>().join(", ")),
+        };
+        read.fault_with_hint(&["from"], format!("there is no index `{index}` under `indexes`"), Some(hint));
+    }
     let top = read.count(&["top"]).unwrap_or(10);
     let context = read.count(&["context"]).unwrap_or(0);
     let mut filter = Vec::new();
@@ -126,5 +134,87 @@ impl From<IndexError> for StepError {
             _ => Reason::Unreadable,
         };
         Self { reason, detail: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::corpus::index::{Passage, RamIndex, Retriever};
+    use crate::inference::engine::CancelToken;
+    use crate::steps::fakes::{self, plain};
+    use crate::steps::{GenerationDefaults, Library};
+
+    struct Memory(RamIndex);
+
+    impl Library for Memory {
+        fn digest(&self) -> String {
+            self.0.digest()
+        }
+
+        fn retriever(&self, _: &str) -> Result<&dyn Retriever, StepError> {
+            Ok(&self.0)
+        }
+
+        fn question(&self, _: &str, _: &str) -> Result<Option<Vec<f32>>, StepError> {
+            Ok(None)
+        }
+    }
+
+    fn run(options: Value) -> StepOutput {
+        let passage = |file: &str, index, text: &str| Passage {
+            range: index * 100..index * 100 + text.len(),
+            ..Passage::of(file, index, text)
+        };
+        let library = Memory(RamIndex::new(vec![
+            passage("hr/pay.md", 0, "Payroll records are kept for seven years."),
+            passage("hr/pay.md", 1, "The archive is in the cellar."),
+            passage("it/logs.md", 0, "Records of logins are kept for a month."),
+        ]));
+        let step = fakes::build(&KIND, options).unwrap_or_else(|f| panic!("{f:?}"));
+        let names = json!({ "doc": { "text": "How long are records kept?" } });
+        step.run(&StepContext {
+            document: &plain("x"),
+            names: &names,
+            generator: None,
+            defaults: &GenerationDefaults::default(),
+            cancel: &CancelToken::default(),
+            progress: &|_, _| {},
+            library: Some(&library),
+        })
+        .unwrap()
+    }
+
+    fn files(out: &StepOutput) -> Vec<&str> {
+        out.value["hits"].as_array().unwrap().iter().filter_map(|h| h["file"].as_str()).collect()
+    }
+
+    #[test]
+    fn passages_come_with_their_place_and_why() {
+        let out = run(json!({ "from": "library", "query": "{{ doc.text }}", "top": 10, "context": 0 }));
+        assert_eq!(files(&out), ["hr/pay.md", "it/logs.md"]);
+        assert!(
+            out.value["explain"][0].as_str().unwrap().starts_with("hr/pay.md: words 1 ("),
+            "{}",
+            out.value["explain"]
+        );
+        assert!(out.value["best"].as_f64().unwrap() > 0.4, "{}", out.value["best"]);
+    }
+
+    #[test]
+    fn a_filter_and_a_context_are_kept_to() {
+        let filter = json!({ "path": "it/*" });
+        let out = run(json!({ "from": "library", "query": "records", "top": 1, "context": 0, "filter": filter }));
+        assert_eq!(files(&out), ["it/logs.md"]);
+        let out = run(json!({ "from": "library", "query": "payroll", "top": 1, "context": 1 }));
+        assert!(out.value["hits"][0]["text"].as_str().unwrap().ends_with("cellar."), "{}", out.value);
+    }
+
+    #[test]
+    fn an_index_that_is_not_there_is_the_authors_mistake() {
+        let faults =
+            fakes::build(&KIND, json!({ "from": "libary", "query": "x", "top": 1, "context": 0 })).err().unwrap();
+        assert_eq!((faults[0].path.as_slice(), faults[0].hints.len()), (&["from".to_owned()][..], 1));
+        assert!(faults[0].hints[0].contains("library"), "{faults:?}");
     }
 }

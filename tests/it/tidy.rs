@@ -8,7 +8,10 @@ use crate::support::root;
 
 /// Each room and the rooms that it may use. Imports point down, and `corpus` and `inference` never meet.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("cli", &["pipeline", "steps", "corpus", "embed", "engine", "sampler", "model", "kernels", "hub", "diagnostic", "ids"]),
+    (
+        "cli",
+        &["pipeline", "steps", "corpus", "embed", "engine", "sampler", "model", "kernels", "hub", "diagnostic", "ids"],
+    ),
     ("pipeline", &["steps", "corpus", "engine", "sampler", "diagnostic", "ids", "spec"]),
     ("steps", &["corpus", "engine", "sampler", "diagnostic", "ids", "spec"]),
     ("corpus", &["ids", "spec"]),

@@ -78,15 +78,34 @@ pub fn run(args: &BuildArgs, settings: &CliSettings) -> Result<Exit, Failure> {
     };
     let from = json!({ "paths": from, "base": base });
     let wanted = Settings { read: json!({}), split, embedder: embedder.as_ref().map(|e| e.id().to_owned()), from };
-    let brought = bring(&args.index, &wanted, embedder.as_ref(), args.fresh, settings)?;
-    report(&args.index, &brought, args.json, settings)
+    watched(&args.index, &wanted, embedder.as_ref(), args.fresh, args.json, settings)
 }
 
 pub fn update(args: &UpdateArgs, settings: &CliSettings) -> Result<Exit, Failure> {
     let wanted = DiskIndex::open(&args.index)?.settings().clone();
     let embedder = wanted.embedder.as_deref().map(|id| resident(id, settings)).transpose()?;
-    let brought = bring(&args.index, &wanted, embedder.as_ref(), false, settings)?;
-    report(&args.index, &brought, args.json, settings)
+    watched(&args.index, &wanted, embedder.as_ref(), false, args.json, settings)
+}
+
+/// Brings an index up to date, stops in order where a signal says so, and reports.
+fn watched(
+    index: &Path,
+    wanted: &Settings,
+    embedder: Option<&ResidentEmbedder>,
+    fresh: bool,
+    as_json: bool,
+    settings: &CliSettings,
+) -> Result<Exit, Failure> {
+    let cancel = CancelToken::default();
+    let signals = Signals::watch(cancel.clone())?;
+    let listed = origins(&wanted.from, index)?;
+    let brought = bring(index, wanted, listed, embedder, fresh, &cancel, settings)?;
+    report(index, &brought, as_json, settings)?;
+    Ok(match (brought.report.stopped, brought.report.failed.is_empty()) {
+        (true, _) => signals.exit(),
+        (false, false) => Exit::SomeFailed,
+        (false, true) => Exit::Done,
+    })
 }
 
 /// Loads the embedder of an id.
@@ -99,19 +118,22 @@ pub struct Brought {
     pub report: UpdateReport,
     pub notes: Vec<String>,
     pub seconds: f64,
-    pub exit: Exit,
 }
+
+/// What is read, and what was passed over on the way.
+pub type Listed = (Vec<Origin>, Vec<String>);
 
 /// Brings an index to what its files hold now, making it if there is none.
 pub fn bring(
     index: &Path,
     wanted: &Settings,
+    (origins, notes): Listed,
     embedder: Option<&ResidentEmbedder>,
     fresh: bool,
+    cancel: &CancelToken,
     settings: &CliSettings,
 ) -> Result<Brought, Failure> {
     let started = Instant::now();
-    let (origins, notes) = origins(&wanted.from, index)?;
     let chunk = ChunkOptions::parse(&wanted.split).map_err(|faults| {
         let fault = |f: &crate::corpus::chunker::ChunkFault| Diagnostic::error(format!("--{}: {}", f.key, f.message));
         Failure { exit: Exit::Wrong, diagnostics: faults.iter().map(fault).collect() }
@@ -120,8 +142,6 @@ pub fn bring(
         .map_err(|e| Failure::wrong(format!("the index's reading options: {e}")))?;
     options.isolation = std::env::current_exe().ok().map(|exe| Isolation { exe });
 
-    let cancel = CancelToken::default();
-    let signals = Signals::watch(cancel.clone())?;
     let mut writer = if fresh { Writer::fresh(index, wanted)? } else { Writer::open(index, wanted)? };
     let meter = Meter::new(settings);
     let how = How {
@@ -136,12 +156,7 @@ pub fn bring(
     let report = bring_up(&mut writer, &origins, &how)?;
     writer.close()?;
     meter.end();
-    let exit = match (report.stopped, report.failed.is_empty()) {
-        (true, _) => signals.exit(),
-        (false, false) => Exit::SomeFailed,
-        (false, true) => Exit::Done,
-    };
-    Ok(Brought { report, notes, seconds: started.elapsed().as_secs_f64(), exit })
+    Ok(Brought { report, notes, seconds: started.elapsed().as_secs_f64() })
 }
 
 /// What filters can ask for of every document.
@@ -156,7 +171,7 @@ fn fields(document: &Document) -> Vec<(String, String)> {
 }
 
 /// Lists what an index is made of, and what was passed over.
-fn origins(from: &Value, index: &Path) -> Result<(Vec<Origin>, Vec<String>), Failure> {
+pub fn origins(from: &Value, index: &Path) -> Result<Listed, Failure> {
     let paths: Vec<&str> = from["paths"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let base = PathBuf::from(from["base"].as_str().unwrap_or_default());
     let mut found = Vec::new();
@@ -179,11 +194,18 @@ fn origins(from: &Value, index: &Path) -> Result<(Vec<Origin>, Vec<String>), Fai
         let ignore = std::path::absolute(index).map(|i| format!("{}/**", globset::escape(&i.to_string_lossy())));
         let read = json!({});
         let source = SourcePlan { name: "files".into(), patterns, ignore: ignore.into_iter().collect(), read };
-        let listing = inputs::list(&[source], &base).map_err(|e| Failure::wrong(e.to_string()))?;
-        notes = listing.notes;
-        found.extend(listing.inputs.into_iter().map(|i| Origin { name: i.document, content: Content::File(i.path) }));
+        let (files, passed_over) = files(source, &base)?;
+        notes = passed_over;
+        found.extend(files);
     }
     Ok((found, notes))
+}
+
+/// Lists the files of a source under their names from `base`.
+pub fn files(source: SourcePlan, base: &Path) -> Result<Listed, Failure> {
+    let listing = inputs::list(&[source], base).map_err(|e| Failure::wrong(e.to_string()))?;
+    let origin = |i: inputs::Input| Origin { name: i.document, content: Content::File(i.path) };
+    Ok((listing.inputs.into_iter().map(origin).collect(), listing.notes))
 }
 
 /// Whether a file of JSON lines is a corpus: its first line has `_id` and `text`.
@@ -220,8 +242,8 @@ fn rows(path: &Path) -> Result<Vec<Origin>, Failure> {
     Ok(found)
 }
 
-fn report(index: &Path, brought: &Brought, as_json: bool, settings: &CliSettings) -> Result<Exit, Failure> {
-    let Brought { report, notes, seconds, exit } = brought;
+fn report(index: &Path, brought: &Brought, as_json: bool, settings: &CliSettings) -> Result<(), Failure> {
+    let Brought { report, notes, seconds } = brought;
     if as_json {
         print::json(&json!({ "index": index, "report": report, "notes": notes, "seconds": seconds }))?;
     } else if settings.verbosity != Verbosity::Quiet {
@@ -231,7 +253,7 @@ fn report(index: &Path, brought: &Brought, as_json: bool, settings: &CliSettings
         notes.iter().for_each(|note| print::note(&print::shown(note)));
         tell_failed(report);
     }
-    Ok(*exit)
+    Ok(())
 }
 
 pub fn summary(report: &UpdateReport, seconds: f64) -> String {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-pub use build::{bring, default_split, resident, summary, tell_failed};
+pub use build::{Listed, bring, default_split, files, origins, resident, summary, tell_failed};
 pub use search::show_hits;
 
 use super::embedder::ResidentEmbedder;

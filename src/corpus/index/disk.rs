@@ -21,6 +21,8 @@ use super::{FileTable, IndexError, Retriever};
 
 /// Each list of a fused search is this long at the least.
 const FUSED_MIN: usize = 100;
+/// So many more than asked for are looked at, for equals at the end of the list to be put in order.
+const TIED: usize = 32;
 /// A writer may tidy up files between our reading of the commit and our opening of them: so often we look again.
 const ATTEMPTS: usize = 20;
 
@@ -33,6 +35,7 @@ pub struct DiskIndex {
     table: FileTable,
     languages: Vec<Option<Language>>,
     opstamp: u64,
+    table_name: String, // the hash of the table
     segments: Vec<Segment>,
     places: Vec<Vec<Option<DocAddress>>>, // of each segment's rows; `None`: no longer there
 }
@@ -115,7 +118,8 @@ impl DiskIndex {
         let places = if segments.is_empty() { Vec::new() } else { places(&searcher, &segments).map_err(text)? };
         let languages = table.languages().into_iter().map(|(l, _)| l).collect();
         let (folder, settings) = (folder.clone(), settings.clone());
-        Ok(Some(Self { folder, settings, searcher, fields, table, languages, opstamp, segments, places }))
+        let table_name = payload.files;
+        Ok(Some(Self { folder, settings, searcher, fields, table, languages, opstamp, table_name, segments, places }))
     }
 
     pub fn settings(&self) -> &Settings {
@@ -219,9 +223,18 @@ impl DiskIndex {
             let filter = ConstScoreQuery::new(filter.box_clone(), 0.0);
             query = BooleanQuery::new(vec![(Occur::Must, Box::new(query)), (Occur::Must, Box::new(filter))]);
         }
-        let best = TopDocs::with_limit(top).order_by_score();
+        let best = TopDocs::with_limit(top + TIED).order_by_score();
         let found = self.searcher.search(&query, &best).map_err(|e| self.text(e))?;
-        Ok(found.into_iter().map(|(score, address)| (address, f64::from(score))).collect())
+        // The engine leaves equals in the order of its segments, which threads decide; rows are the same each time.
+        let mut ranked = Vec::with_capacity(found.len());
+        for (score, address) in found {
+            let reader = self.searcher.segment_reader(address.segment_ord);
+            let rows = reader.fast_fields().u64("row").map_err(|e| self.text(e))?;
+            ranked.push((f64::from(score), rows.first(address.doc_id), address));
+        }
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        ranked.truncate(top);
+        Ok(ranked.into_iter().map(|(score, _, address)| (address, score)).collect())
     }
 
     /// The best by vectors, as (address, cosine).
@@ -251,8 +264,7 @@ impl DiskIndex {
         let all = self.searcher.num_docs() as f64;
         let weigh = |(term, _): &(String, u32)| {
             let count = self.searcher.doc_freq(&Term::from_field_text(self.fields.terms, term));
-            let count = count.map_err(|e| self.text(e))? as f64;
-            Ok((term.clone(), (1.0 + (all - count + 0.5).max(0.5) / (count + 0.5)).ln()))
+            Ok((term.clone(), rarity(count.map_err(|e| self.text(e))? as f64, all)))
         };
         wanted.iter().map(weigh).collect()
     }
@@ -278,7 +290,6 @@ impl Retriever for DiskIndex {
             }
         };
         let weights = self.weights(&wanted)?;
-        // Equals at the end of the list are put in order before it is cut, as far as the list holds them.
         let mut hits = Vec::new();
         for (address, score) in order.into_iter().take(query.top) {
             let passage = self.load(address)?;
@@ -299,7 +310,10 @@ impl Retriever for DiskIndex {
     }
 
     fn digest(&self) -> String {
-        format!("{}-{}", blake3::hash(self.folder.as_os_str().as_encoded_bytes()).to_hex(), self.opstamp)
+        // The table says of each file which bytes were read; with how they were read and cut that is everything.
+        let made =
+            serde_json::json!([self.table_name, self.settings.read, self.settings.split, self.settings.embedder]);
+        blake3::hash(made.to_string().as_bytes()).to_hex().to_string()
     }
 
     fn embedder(&self) -> Option<&str> {
@@ -320,6 +334,12 @@ fn places(searcher: &Searcher, segments: &[Segment]) -> tantivy::Result<Vec<Vec<
     }
     let of = |segment: &Segment| (0..segment.num_rows()).map(|i| by_row.get(&segment.row(i)).copied()).collect();
     Ok(segments.iter().map(of).collect())
+}
+
+/// What a term weighs that so many of all passages hold. One that none holds weighs as the rarest that is there.
+pub(super) fn rarity(holding: f64, all: f64) -> f64 {
+    let holding = holding.max(1.0);
+    (1.0 + (all - holding + 0.5).max(0.5) / (holding + 0.5)).ln()
 }
 
 /// The share of the question's terms, by weight, that a passage holds.

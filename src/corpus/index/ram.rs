@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::analysis::Language;
-use super::disk::{covers, put_in_order, with_context};
+use super::disk::{covers, put_in_order, rarity, with_context};
 use super::fuse::fuse;
 use super::passage::{Found, Hit, Passage};
 use super::query::{Query, terms};
@@ -108,7 +108,9 @@ impl Retriever for RamIndex {
             None => words,
             Some(nearest) => fuse(&[&words, nearest].map(|l| l.iter().map(|(i, _)| *i).collect::<Vec<_>>())),
         };
-        let weights = wanted.iter().map(|(t, _)| (t.clone(), self.idf(t))).collect();
+        let held = |term: &str| self.holding.get(term).copied().unwrap_or(0.0);
+        let all = self.passages.len() as f64;
+        let weights = wanted.iter().map(|(t, _)| (t.clone(), rarity(held(t), all))).collect();
         let hit = |(i, score): (usize, f64)| {
             let passage = self.passages[i].clone();
             let covers = covers(&passage, &weights);

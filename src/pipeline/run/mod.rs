@@ -182,7 +182,8 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     let names = run_names(env, model);
     let scope = env.evaluator.bind(&json!({ "params": plan.params, "run": names.value() }));
     let places = Places::open(plan, env.state_folder.as_deref(), &scope, &env.disk)?;
-    let pipeline_hash = keys::pipeline_hash(plan, names.model.as_ref(), &names);
+    let held = env.library.map(Library::digest);
+    let pipeline_hash = keys::pipeline_hash(plan, names.model.as_ref(), &names, held.as_deref());
 
     let state_fault = |source| RunError::Resource { path: places.state.clone(), source };
     let journal_path = places.state.join("journal.jsonl");

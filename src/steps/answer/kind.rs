@@ -79,7 +79,7 @@ pub static KIND: StepKind = StepKind {
         Port {
             name: "citations",
             kind: "list",
-            help: "`{number, quote, file, place, pages, at, passage, start, end, text}`; the quote stands in the passage's `text` from `start` to `end`",
+            help: "`{number, quote, file, place, pages, at, passage, start, end, text}`; the quote stands in the passage's `text` from byte `start` to `end`, between `before` and `after`",
         },
         Port { name: "places", kind: "list", help: "Where the quotes stand, each place once" },
     ],

@@ -86,6 +86,7 @@ impl Quotes {
             "place": passage.place(), "pages": passage.pages.map(|(a, b)| json!([a, b])),
             "at": passage.start_ms.map(crate::corpus::document::timecode),
             "start": quote.range.start, "end": quote.range.end, "text": passage.text,
+            "before": &passage.text[..quote.range.start], "after": &passage.text[quote.range.end..],
         })
     }
 }
