@@ -155,8 +155,11 @@ fn shelf(args: &AskArgs, settings: &Settings) -> Result<(Shelves, PathBuf), Fail
     Ok((shelves, base))
 }
 
+/// A step under its id.
+type Named = (&'static str, Box<dyn Step>);
+
 /// The steps of an answer, each under its id.
-fn steps(args: &AskArgs) -> Result<Vec<(&'static str, Box<dyn Step>)>, Failure> {
+fn steps(args: &AskArgs) -> Result<Vec<Named>, Failure> {
     let candidates = if args.rerank.is_some() { args.top * 4 } else { args.top };
     let mut filter = serde_json::Map::new();
     if !args.path.is_empty() {
@@ -206,7 +209,7 @@ struct Asked<'a> {
     args: &'a AskArgs,
     library: Shelves,
     base: PathBuf, // names in the index are relative to it
-    steps: Vec<(&'static str, Box<dyn Step>)>,
+    steps: Vec<Named>,
     model: &'a OnDemand<'a>,
     generator: Option<Arc<dyn Generator>>, // loaded for the first question
     history: Vec<Value>,                   // `{question, answer}`

@@ -361,12 +361,11 @@ pub(super) fn put_in_order(hits: &mut [Hit]) {
     });
 }
 
+/// Finds a passage by its file and its number there.
+pub(super) type Neighbour<'a> = dyn Fn(&str, usize) -> Result<Option<Passage>, IndexError> + 'a;
+
 /// Joins each hit with its neighbours. A hit that a better one has taken in is not given twice.
-pub(super) fn with_context(
-    hits: Vec<Hit>,
-    context: usize,
-    passage: &dyn Fn(&str, usize) -> Result<Option<Passage>, IndexError>,
-) -> Result<Vec<Hit>, IndexError> {
+pub(super) fn with_context(hits: Vec<Hit>, context: usize, passage: &Neighbour<'_>) -> Result<Vec<Hit>, IndexError> {
     let mut taken: HashSet<(String, usize)> = HashSet::new();
     let mut joined = Vec::new();
     for hit in hits {

@@ -68,7 +68,7 @@ impl Embedder {
         let config: Config = serde_json::from_slice(&config).map_err(|e| wrong("config.json", e.to_string()))?;
         if config.hidden_size == 0
             || config.num_attention_heads == 0
-            || config.hidden_size % config.num_attention_heads != 0
+            || !config.hidden_size.is_multiple_of(config.num_attention_heads)
         {
             return Err(wrong("config.json", "its heads do not divide its width".into()));
         }

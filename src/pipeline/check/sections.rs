@@ -201,6 +201,10 @@ pub fn indexes(
                 embedder: index.get("vectors").and_then(Value::as_str).map(str::to_owned),
             });
         }
+        if sources.is_empty() && !plans.is_empty() && shaper.faults.is_empty() {
+            let message = "every source is that of an index: the steps have no document left to be done for";
+            shaper.fault(node.at, message).hints.push("add a source, such as of files with a question in each".into());
+        }
     }
     faults.append(&mut shaper.faults);
     plans

@@ -207,4 +207,6 @@ fn the_source_of_an_index_is_no_document_of_the_run() {
     assert!(faults.contains("cals") && faults.contains("did you mean `calls`?"), "{faults}");
     let faults = told_of(&with("all: { from: calls, split: { size: 5 tokens } }"));
     assert!(faults.contains("indexes.all.split.size"), "{faults}");
+    let faults = told_of(&with("all: { from: calls }"));
+    assert!(faults.contains("every source is that of an index"), "{faults}");
 }
