@@ -61,6 +61,8 @@ pub struct UpdateReport {
 /// Files read and cut at once, at most.
 const BATCH_FILES: usize = 64;
 const BATCH_BYTES: u64 = 32 << 20;
+/// With an embedder, which takes a tenth of a second and more for each passage: between batches a stop is heard.
+const BATCH_FILES_EMBEDDED: usize = 8;
 /// What has been read is committed at the latest after so much: a crash costs no more.
 const COMMIT_BYTES: u64 = 64 << 20; // of text
 
@@ -91,7 +93,8 @@ pub fn update(writer: &mut Writer, origins: &[Origin], how: &How<'_>) -> Result<
             break;
         }
         let mut sum = 0;
-        let fits = rest.iter().take(BATCH_FILES).take_while(|(_, bytes)| {
+        let most = if how.embed.is_some() { BATCH_FILES_EMBEDDED } else { BATCH_FILES };
+        let fits = rest.iter().take(most).take_while(|(_, bytes)| {
             sum += bytes;
             sum <= BATCH_BYTES
         });
