@@ -8,8 +8,8 @@
 //!  └ cli/                one file per command: arguments, printing, colour, environment, exit codes
 //!     └ pipeline/        file as written -> check -> plan -> run -> report; journal, cache; sink/ writes
 //!        └ steps/        one file per verb; prompt/ and schema/ serve them
-//!           ├ corpus/        what is read:   document/  reader/  chunker/
-//!           └ inference/     what thinks:    engine/  sampler  grammar/  tokenizer/  model/  kernels/  hub/
+//!           ├ corpus/        what is read:   document/  reader/  chunker/  index/
+//!           └ inference/     what thinks:    engine/  sampler  grammar/  tokenizer/  model/  kernels/  embed/  hub/
 //! diagnostic  ids  spec      the ground: a message with its place; newtyped ids; what a user may write
 //! ```
 //!

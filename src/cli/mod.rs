@@ -8,15 +8,19 @@ pub mod options;
 pub mod print;
 
 mod adhoc;
+mod ask;
 mod bench;
 mod check;
 mod chunk;
 mod completions;
 mod config;
 mod doctor;
+mod embedder;
 mod explain;
 mod generate;
+mod index;
 mod init;
+mod library;
 mod merge;
 mod model;
 mod models;
@@ -73,6 +77,8 @@ commands! {
     Retry(run::RetryArgs) => run::retry,
     Merge(merge::MergeArgs) => merge::run,
     Explain(explain::ExplainArgs) => explain::run,
+    Ask(ask::AskArgs) => ask::run,
+    Index(index::IndexCommand) => index::run,
     Summarize(adhoc::SummarizeArgs) => adhoc::summarize,
     Extract(adhoc::ExtractArgs) => adhoc::extract,
     Classify(adhoc::ClassifyArgs) => adhoc::classify,

@@ -9,6 +9,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
 
 use super::exit::Exit;
+use super::library::Shelves;
 use super::models::EngineArgs;
 use super::on_demand::{CorpusReader, OnDemand};
 use super::options::{ModelArgs, ParamArgs, Settings, Verbosity};
@@ -27,6 +28,7 @@ use crate::pipeline::plan::Plan;
 use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
 use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
 use crate::pipeline::select::select;
+use crate::steps::Library;
 
 /// Run a pipeline over its documents
 #[derive(Args, Debug, Default)]
@@ -127,6 +129,11 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
     let quantize = args.engine.quantize(plan.model.quantize);
     let model = OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, &progress);
     let cancel = model.cancel.clone();
+    let signals = Signals::watch(cancel.clone())?;
+    let library = match plan.indexes.is_empty() {
+        true => None,
+        false => Some(Shelves::of_plan(plan, &cancel, settings)?),
+    };
     let reader = CorpusReader::new();
     let evaluator = Evaluator::default();
     let mut environment =
@@ -138,6 +145,7 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
     let observer = Logged { log, told: &progress };
     environment.observer = &observer;
     environment.cancel = cancel;
+    environment.library = library.as_ref().map(|l| l as &dyn Library);
     environment.options = RunOptions {
         force: args.force,
         limit: args.limit,
@@ -147,7 +155,6 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
         retry,
         jobs: args.jobs.map(usize::from),
     };
-    let signals = Signals::watch(environment.cancel.clone())?;
     let outcome = run_pipeline(plan, &environment);
     let report = outcome.map_err(|error| failure(error, settings))?;
     if let Some(path) = &args.metrics_file {
@@ -359,12 +366,12 @@ fn remarks(d: &DocumentReport) -> String {
 }
 
 /// SIGINT and SIGTERM: the first ends the run in order, the second at once.
-struct Signals {
+pub(super) struct Signals {
     last: Arc<AtomicUsize>,
 }
 
 impl Signals {
-    fn watch(cancel: CancelToken) -> Result<Self, Failure> {
+    pub(super) fn watch(cancel: CancelToken) -> Result<Self, Failure> {
         use signal_hook::consts::{SIGINT, SIGTERM};
         let last = Arc::new(AtomicUsize::new(0));
         let seen = last.clone();
@@ -388,7 +395,7 @@ impl Signals {
         Ok(Self { last })
     }
 
-    fn exit(&self) -> Exit {
+    pub(super) fn exit(&self) -> Exit {
         match self.last.load(Ordering::SeqCst) as i32 {
             signal_hook::consts::SIGTERM => Exit::Terminated,
             _ => Exit::Interrupted,

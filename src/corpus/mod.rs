@@ -3,5 +3,6 @@
 
 pub mod chunker;
 pub mod document;
+pub mod index;
 pub mod reader;
 pub mod sentences;

@@ -1,7 +1,8 @@
 //! What thinks: prompts in, tokens out. Knows no document, no pipeline and no step.
 //!
-//! engine -> sampler -> grammar -> tokenizer; engine -> model -> kernels; nothing runs back up.
+//! engine -> sampler -> grammar -> tokenizer; engine -> model -> kernels; embed by itself; nothing runs back up.
 
+pub mod embed;
 pub mod engine;
 pub mod grammar;
 pub mod hub;

@@ -20,7 +20,9 @@ pub const STEPS_RESULT_VERSION: u32 = 2;
 ///
 /// Outputs may mention the run (`rows-{{ run.date }}.jsonl`) without every document being done again each day; a step
 /// that mentions the run's date or id is done again when it changes.
-pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames) -> String {
+///
+/// `library` is what the indexes hold, where there are any: every document may depend on it.
+pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames, library: Option<&str>) -> String {
     let steps: Vec<Value> = plan.steps.iter().map(step_value).collect();
     let outputs: Vec<Value> = plan.outputs.iter().map(output_value).collect();
     let mentions = format!("{}{}", json!(steps), json!(outputs));
@@ -29,7 +31,7 @@ pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames)
         .filter(|(name, _)| json!(steps).to_string().contains(name))
         .map(|(_, value)| value.as_str())
         .collect();
-    let whole = json!({
+    let mut whole = json!({
         "engine": ENGINE_RESULT_VERSION,
         "version": STEPS_RESULT_VERSION,
         "name": plan.name,
@@ -37,10 +39,14 @@ pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames)
         "outputs": outputs,
         "params": mentioned(&plan.params, &mentions),
         "run": run_used,
+
         // That it is a fallback stands in every output; the words for why may differ from one try to the next.
         "model": model.map(|m| json!([m.name, m.digest, m.fallback.is_some()])),
         "defaults": plan.model.defaults,
     });
+    if let Some(library) = library {
+        whole["library"] = json!(library);
+    }
     blake3::hash(whole.to_string().as_bytes()).to_hex().to_string()
 }
 

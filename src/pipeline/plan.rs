@@ -16,7 +16,8 @@ pub struct Plan {
     pub name: String,
     pub params: Value, // an object, every parameter with its final value
     pub model: ModelPlan,
-    pub sources: Vec<SourcePlan>,
+    pub sources: Vec<SourcePlan>, // of documents; what an index is made of stands with it
+    pub indexes: Vec<IndexPlan>,
     pub steps: Vec<StepPlan>, // in the order they run
     pub outputs: Vec<OutputPlan>,
     pub run: RunPlan,
@@ -39,6 +40,14 @@ pub struct SourcePlan {
     pub ignore: Vec<String>,   // globs, absolute
     /// How files are read: the `read` mapping with its defaults filled in.
     pub read: Value,
+}
+
+/// An index of passages, brought up to its source before the first step runs.
+pub struct IndexPlan {
+    pub name: String,
+    pub source: SourcePlan,
+    pub split: Value,             // as the chunker reads it
+    pub embedder: Option<String>, // a model that embeds
 }
 
 pub struct StepPlan {

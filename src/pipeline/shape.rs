@@ -21,6 +21,7 @@ pub struct Surroundings<'a> {
     pub folder: &'a Path, // absolute
     pub params: &'a Params,
     pub schemas: &'a [String], // names under `schemas`
+    pub indexes: &'a [String], // names under `indexes`
     pub files: &'a dyn Files,
 }
 

@@ -2,6 +2,7 @@
 //! editor's schema holds.
 
 use super::params;
+use crate::corpus::chunker::CHUNK_KEYS;
 use crate::corpus::reader::READ_KEYS;
 use crate::spec::{KeySpec, ValueSpec};
 
@@ -21,7 +22,7 @@ pub static ROOT: &[KeySpec] = &[
     KeySpec::optional("params", ValueSpec::Any, "What a caller may choose with -p, by name."),
     KeySpec::optional("model", ValueSpec::Object(MODEL), "Which model answers, and how it decodes."),
     KeySpec::required("sources", ValueSpec::Any, "Which files are read, by name."),
-    later("indexes", ""),
+    KeySpec::optional("indexes", ValueSpec::Any, "Passages that `retrieve` can find, by name."),
     KeySpec::optional("schemas", ValueSpec::Any, "The shapes of records that steps can name."),
     KeySpec::required("steps", ValueSpec::Any, "What is done with each document, in this order."),
     KeySpec::optional("outputs", ValueSpec::Any, "What is written."),
@@ -135,6 +136,25 @@ pub static SOURCE: &[KeySpec] = &[
     KeySpec::default("read", ValueSpec::Any, "{}", "How the files are read."),
     later("rows", ""),
     later("on_removed", ""),
+];
+
+pub static INDEX: &[KeySpec] = &[
+    KeySpec::required(
+        "from",
+        ValueSpec::Text,
+        "The source whose files it holds; they are then no documents of the run.",
+    ),
+    KeySpec::default(
+        "split",
+        ValueSpec::Object(CHUNK_KEYS),
+        "{ size: 400 tokens }",
+        "How files are cut into passages. Tokens are counted without a model, about as one would.",
+    ),
+    KeySpec::optional(
+        "vectors",
+        ValueSpec::Setting,
+        "A model that embeds, such as minilm: passages are then found by words and by vectors.",
+    ),
 ];
 
 /// A glob or a list of them: also the short form of a source.
@@ -258,4 +278,4 @@ pub fn read_keys() -> &'static [KeySpec] {
 }
 
 /// Verbs that the format knows and this version does not do yet.
-pub const LATER_VERBS: &[&str] = &["answer", "retrieve", "rerank"];
+pub const LATER_VERBS: &[&str] = &[];

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use super::prompt::{Template, TemplateFault, Templates, texts};
 use super::{Reason, StepContext, StepError};
 use crate::inference::engine::{
-    Chat, Completion, Constraint, GenerateError, GenerateRequest, Generator, Message, Prompt, Role, ScoreRequest, Usage,
+    CancelToken, Chat, ChatDocument, Completion, Constraint, GenerateError, GenerateRequest, Generator, Message,
+    Prompt, Role, ScoreRequest, Usage,
 };
 use crate::inference::sampler::SamplingParams;
 
@@ -38,7 +39,14 @@ pub struct Asker<'a> {
     pub generator: &'a dyn Generator,
     cx: &'a StepContext<'a>,
     system: String,
+    documents: Vec<ChatDocument>,
+    history: Vec<Message>,
+    cancel: CancelToken,
 }
+
+/// Answers that count as yes and no. Models differ in how they begin a word.
+const YES: &[&str] = &["Yes", "yes", " yes", " Yes"];
+const NO: &[&str] = &["No", "no", " no", " No"];
 
 impl<'a> Asker<'a> {
     /// Panics when the step runs without a generator: its kind says that it needs one.
@@ -46,7 +54,34 @@ impl<'a> Asker<'a> {
         let Some(generator) = cx.generator else { panic!("a step that needs a model runs without one") };
         let names = json!({ "language": language(cx), "transcript": !cx.document.turns.is_empty() });
         let system = texts::render(&texts::SYSTEM, &names)?;
-        Ok(Self { generator, cx, system })
+        let cancel = cx.cancel.clone();
+        Ok(Self { generator, cx, system, documents: Vec::new(), history: Vec::new(), cancel })
+    }
+
+    /// Shows these documents before every question, in the model's own way.
+    pub fn with_documents(mut self, documents: Vec<ChatDocument>) -> Self {
+        self.documents = documents;
+        self
+    }
+
+    /// Puts what was said before in front of every question.
+    pub fn with_history(mut self, history: Vec<Message>) -> Self {
+        self.history = history;
+        self
+    }
+
+    /// Gives up calls that are not done at `deadline`: they then fail with [`GenerateError::TimedOut`].
+    pub fn until(mut self, deadline: std::time::Instant) -> Self {
+        self.cancel = self.cancel.with_deadline(deadline);
+        self
+    }
+
+    /// Returns the log-odds of yes against no as the answer to a user message.
+    pub fn odds_of_yes(&self, user: &str) -> Result<(f64, Usage), StepError> {
+        let answers: Vec<&str> = YES.iter().chain(NO).copied().collect();
+        let (scores, usage) = self.score(user, &answers)?;
+        let (yes, no) = scores.split_at(YES.len().min(scores.len()));
+        Ok((log_sum(yes) - log_sum(no), usage))
     }
 
     /// Replaces the system message all steps share.
@@ -120,7 +155,7 @@ impl<'a> Asker<'a> {
             return Err(GenerateError::OverWindow { prompt: prompt.ids.len(), max_tokens: longest, window }.into());
         }
         let usage = Usage { prompt_tokens: prompt.ids.len(), ..Usage::default() };
-        let request = ScoreRequest { prompt, continuations: encoded, cancel: self.cx.cancel.clone() };
+        let request = ScoreRequest { prompt, continuations: encoded, cancel: self.cancel.clone() };
         Ok((self.generator.score(request)?, usage))
     }
 
@@ -128,7 +163,12 @@ impl<'a> Asker<'a> {
         let message = |role, content: &str| Message { role, content: content.to_owned() };
         let system = Some(message(Role::System, &self.system)).filter(|m| !m.content.is_empty());
         self.generator.encode_chat(&Chat {
-            messages: system.into_iter().chain([message(Role::User, user)]).collect(),
+            messages: system
+                .into_iter()
+                .chain(self.history.iter().cloned())
+                .chain([message(Role::User, user)])
+                .collect(),
+            documents: self.documents.clone(),
             assistant_prefix: opening.to_owned(),
             ..Chat::default()
         })
@@ -150,9 +190,16 @@ impl<'a> Asker<'a> {
             sampling: question.sampling.clone(),
             stop: question.stop.clone(),
             constraint: question.constraint.clone(),
-            cancel: self.cx.cancel.clone(),
+            cancel: self.cancel.clone(),
         })
     }
+}
+
+/// The log of the summed probabilities of several answers.
+fn log_sum(answers: &[Vec<f32>]) -> f64 {
+    let each: Vec<f64> = answers.iter().map(|tokens| tokens.iter().map(|p| f64::from(*p)).sum()).collect();
+    let most = each.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    if most.is_finite() { most + each.iter().map(|s| (s - most).exp()).sum::<f64>().ln() } else { most }
 }
 
 /// An opening and what follows it; a tokenizer may or may not have kept the space between them.

@@ -84,7 +84,8 @@ impl Generator for Fake {
     }
 
     fn encode_chat(&self, chat: &Chat) -> Result<Prompt, GenerateError> {
-        let messages: Vec<&str> = chat.messages.iter().map(|m| m.content.as_str()).collect();
+        let documents = chat.documents.iter().map(|d| d.text.as_str());
+        let messages: Vec<&str> = documents.chain(chat.messages.iter().map(|m| m.content.as_str())).collect();
         Ok(Prompt {
             ids: self.encode_text(&format!("{}\n<answer>{}", messages.join("\n---\n"), chat.assistant_prefix)),
         })
@@ -133,6 +134,7 @@ pub fn build(kind: &super::StepKind, options: Value) -> Result<Box<dyn Step>, Ve
         id: "it",
         options: &options,
         schemas: &Default::default(),
+        indexes: &["library".to_owned()],
         read_file: &|path| Err(format!("{path}: not found")),
     })
 }
@@ -150,5 +152,6 @@ pub fn run_with(
         defaults: &GenerationDefaults::default(),
         cancel: &CancelToken::default(),
         progress: &|_, _| {},
+        library: None,
     })
 }

@@ -8,15 +8,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::corpus::document::Document;
+use crate::corpus::index::Retriever;
 use crate::inference::engine::{CancelToken, GenerateError, Generator, Usage};
 use crate::spec::KeySpec;
 
+mod answer;
 mod check;
 mod classify;
 mod extract;
 mod generate;
 mod lists;
 mod render;
+mod rerank;
+mod retrieve;
 mod set;
 mod split;
 mod summarize;
@@ -25,6 +29,7 @@ use lists::{dedupe, filter, group, sort};
 
 mod ask;
 mod grounding;
+mod hits;
 mod options;
 mod parts;
 mod text;
@@ -63,6 +68,8 @@ pub struct BuildContext<'a> {
     pub options: &'a Value,
     /// The `schemas` section, each resolved to a JSON Schema.
     pub schemas: &'a BTreeMap<String, Value>,
+    /// The names under `indexes`.
+    pub indexes: &'a [String],
     /// Reads a text file named in the options, relative to the pipeline file. The error is one line.
     pub read_file: &'a dyn Fn(&str) -> Result<String, String>,
 }
@@ -90,6 +97,20 @@ pub struct StepContext<'a> {
     pub cancel: &'a CancelToken,
     /// Told of finished parts: (done, of).
     pub progress: &'a (dyn Fn(usize, usize) + Sync),
+    /// The pipeline's indexes; `None` where it has none.
+    pub library: Option<&'a dyn Library>,
+}
+
+/// The indexes that steps can name.
+pub trait Library: Sync {
+    /// Changes whenever an index may answer otherwise: part of what a document's result depends on.
+    fn digest(&self) -> String;
+
+    /// Returns the passages of an index; the index is brought up to its files before the first step asks.
+    fn retriever(&self, name: &str) -> Result<&dyn Retriever, StepError>;
+
+    /// Returns a question's vector for an index, or `None` where the index has no vectors.
+    fn question(&self, name: &str, text: &str) -> Result<Option<Vec<f32>>, StepError>;
 }
 
 /// The `model` section's decoding settings, which a step may narrow.
@@ -202,6 +223,9 @@ pub static STEP_KINDS: &[&StepKind] = &[
     &summarize::KIND,
     &extract::KIND,
     &classify::KIND,
+    &retrieve::KIND,
+    &rerank::KIND,
+    &answer::KIND,
     &generate::KIND,
     &split::KIND,
     &render::KIND,

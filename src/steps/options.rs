@@ -64,6 +64,15 @@ impl<'a> Reader<'a> {
         compiled.map_err(|f| self.fault(path, template_message(name, &f))).ok()
     }
 
+    /// Compiles one template of a list.
+    pub fn template_at(&mut self, path: &[&str], index: usize) -> Option<Template> {
+        let source = self.at(path)?.get(index)?.as_str()?;
+        let compiled = Templates::new().compile_named("template", source);
+        let index = index.to_string();
+        let below: Vec<&str> = path.iter().copied().chain([index.as_str()]).collect();
+        compiled.map_err(|f| self.fault(&below, template_message("template", &f))).ok()
+    }
+
     /// Compiles an expression.
     pub fn expression(&mut self, path: &[&str]) -> Option<Expression> {
         let source = self.text(path)?;

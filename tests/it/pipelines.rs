@@ -571,7 +571,8 @@ fn every_example_of_a_verb_passes_check() {
         let step = kind.example.trim_end().replace('\n', "\n    ");
         let id = kind.example.lines().find_map(|line| line.strip_prefix("id: ")).unwrap();
         let pipeline = format!(
-            "version: 1\nsources: {{ docs: \"in/*.vtt\" }}\nsteps:\n  - {step}\n\
+            "version: 1\nsources: {{ docs: \"in/*.vtt\", files: \"in/*\" }}\n\
+             indexes: {{ library: {{ from: files }} }}\nsteps:\n  - {step}\n\
              outputs:\n  - {{ path: out/all.jsonl, fields: {{ value: steps.{id} }} }}\n"
         );
         stage.write("p.yaml", &pipeline);

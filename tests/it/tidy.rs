@@ -8,10 +8,14 @@ use crate::support::root;
 
 /// Each room and the rooms that it may use. Imports point down, and `corpus` and `inference` never meet.
 const ROOMS: &[(&str, &[&str])] = &[
-    ("cli", &["pipeline", "steps", "corpus", "engine", "sampler", "model", "kernels", "hub", "diagnostic", "ids"]),
+    (
+        "cli",
+        &["pipeline", "steps", "corpus", "embed", "engine", "sampler", "model", "kernels", "hub", "diagnostic", "ids"],
+    ),
     ("pipeline", &["steps", "corpus", "engine", "sampler", "diagnostic", "ids", "spec"]),
     ("steps", &["corpus", "engine", "sampler", "diagnostic", "ids", "spec"]),
     ("corpus", &["ids", "spec"]),
+    ("embed", &[]),
     ("engine", &["sampler", "grammar", "tokenizer", "model", "kernels", "ids"]),
     ("sampler", &["grammar", "ids"]),
     ("grammar", &["tokenizer", "ids"]),
@@ -36,7 +40,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("llguidance", &["src/inference/grammar/"]),
     ("serde_saphyr", &["src/pipeline/file.rs"]),
     ("hf_hub", &["src/inference/hub/"]),
-    ("tokenizers::", &["src/inference/tokenizer/"]),
+    ("tokenizers::", &["src/inference/tokenizer/", "src/inference/embed/"]),
+    ("tantivy", &["src/corpus/index/"]),
+    ("candle_transformers", &["src/inference/embed/"]),
     ("memmap2", &["src/inference/model/source.rs"]),
     ("pdf_extract", &["src/corpus/reader/pdf.rs"]),
     ("pdf_oxide", &["src/corpus/reader/pdf/second.rs"]),

@@ -20,6 +20,18 @@ pub(super) fn hint(document: &Document) -> Option<String> {
     info.is_reliable().then(|| code(info.lang()).to_owned())
 }
 
+/// Returns the language a short text, such as a question, is clearly in.
+pub fn clear_language(text: &str) -> Option<&'static str> {
+    let info = whatlang::detect(text)?;
+    info.is_reliable().then(|| code(info.lang()))
+}
+
+/// Returns the language a text is most likely in, however unsure.
+pub fn likely_language(text: &str) -> Option<&'static str> {
+    let end = text.floor_char_boundary(SAMPLE_BYTES);
+    whatlang::detect_lang(&text[..end]).map(code)
+}
+
 /// Names of speakers say little about a language, so a transcript is judged by its words.
 fn sample(document: &Document) -> String {
     if document.turns.is_empty() {

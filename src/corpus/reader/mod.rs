@@ -43,6 +43,7 @@ use sha2::{Digest, Sha256};
 use crate::corpus::document::Document;
 
 pub use error::{ReadError, ReadReason};
+pub use language::{clear_language, likely_language};
 pub use options::{HtmlContent, NoTimestamps, READ_KEYS, ReadAs, ReadOptions};
 pub use worker::{Isolation, worker_main};
 

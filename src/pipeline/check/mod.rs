@@ -94,7 +94,7 @@ fn plan(
         return None;
     }
     let unsettled = Params::default();
-    let before = Surroundings { source, folder, params: &unsettled, schemas: &[], files: request.files };
+    let before = Surroundings { source, folder, params: &unsettled, schemas: &[], indexes: &[], files: request.files };
 
     let mut top = Shaper::new(&before, "");
     let known = top.keys(root, &ROOT.iter().collect::<Vec<_>>(), &[]).is_some();
@@ -113,11 +113,15 @@ fn plan(
     let params = params(request, &before, root, faults);
     let schema_names: Vec<String> =
         root.get("schemas").map(Node::entries).unwrap_or_default().iter().map(|e| e.key.clone()).collect();
-    let around = Surroundings { source, folder, params: &params, schemas: &schema_names, files: request.files };
+    let index_names: Vec<String> =
+        root.get("indexes").map(Node::entries).unwrap_or_default().iter().map(|e| e.key.clone()).collect();
+    let (schemas, indexes) = (&schema_names, &index_names);
+    let around = Surroundings { source, folder, params: &params, schemas, indexes, files: request.files };
     let schemas = schemas_of(&around, root, faults);
 
     let model = sections::model(&around, root.get("model"), request.model, faults);
-    let sources = sections::sources(&around, root.get("sources"), faults);
+    let mut sources = sections::sources(&around, root.get("sources"), faults);
+    let indexes = sections::indexes(&around, root.get("indexes"), &mut sources, faults);
     let run = sections::run(&around, root.get("run"), faults);
 
     let drafts = steps::drafts(&around, root.get("steps"), request.kinds, faults);
@@ -136,6 +140,7 @@ fn plan(
         params: params.values().clone(),
         model,
         sources,
+        indexes,
         steps,
         outputs,
         run,

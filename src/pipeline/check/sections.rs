@@ -6,14 +6,15 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::{absolute, must_be_mapping, name_fault};
+use crate::corpus::chunker::ChunkOptions;
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{Quantization, Quantize};
 use crate::inference::sampler::SamplingParams;
 use crate::pipeline::files;
-use crate::pipeline::plan::{Deadline, MaxFailed, ModelPlan, OnError, RetryPlan, RunPlan, SourcePlan};
+use crate::pipeline::plan::{Deadline, IndexPlan, MaxFailed, ModelPlan, OnError, RetryPlan, RunPlan, SourcePlan};
 use crate::pipeline::quantity;
 use crate::pipeline::shape::{Shaper, Surroundings};
-use crate::pipeline::tables::{MODEL, PATTERNS, RUN, SOURCE, read_keys};
+use crate::pipeline::tables::{INDEX, MODEL, PATTERNS, RUN, SOURCE, read_keys};
 use crate::pipeline::tree::{Node, NodeValue, Position, quoted};
 use crate::spec::{KeySpec, ValueSpec};
 use crate::steps::{GenerationDefaults, Reason};
@@ -191,6 +192,69 @@ fn source(shaper: &mut Shaper<'_>, name: &str, node: &Node) -> Option<SourcePlan
         shaper.faults.push(warning.at(files_at.at.in_file(&around.source.path)).hint(looked));
     }
     Some(SourcePlan { name: name.to_owned(), patterns, ignore, read: Value::Object(read) })
+}
+
+/// Returns the indexes, each with the source that it is made of: taken out of `sources`, for its files are no documents.
+pub fn indexes(
+    around: &Surroundings<'_>,
+    node: Option<&Node>,
+    sources: &mut Vec<SourcePlan>,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<IndexPlan> {
+    let mut shaper = Shaper::new(around, "indexes");
+    let mut plans: Vec<IndexPlan> = Vec::new();
+    if let Some(node) = node {
+        must_be_mapping(&mut shaper, node, "of names to indexes");
+        for entry in node.entries() {
+            name_fault(&mut shaper, "index", &entry.key, entry.key_at);
+            let path = &mut vec![entry.key.clone()];
+            let Some(index) = shaper.object(&entry.value, &INDEX.iter().collect::<Vec<_>>(), path) else { continue };
+            let from = index.get("from").and_then(Value::as_str).unwrap_or_default();
+            let at = entry.value.get("from").map_or(entry.value.at, |n| n.at);
+            if let Some(taken) = plans.iter().find(|p| p.source.name == from) {
+                shaper.fault(at, format!("the source {} is that of the index `{}`", quoted(from), taken.name));
+                continue;
+            }
+            let Some(position) = sources.iter().position(|s| s.name == from) else {
+                let message = format!("there is no source {} for the index `{}`", quoted(from), entry.key);
+                let known = sources.iter().map(|s| s.name.as_str());
+                let near = crate::diagnostic::suggest(from, known).map(|n| format!("did you mean `{n}`?"));
+                shaper.fault(at, message).hints.extend(near);
+                continue;
+            };
+            let split = split_text(index.get("split").unwrap_or(&Value::Null));
+            if let Err(found) = ChunkOptions::parse(&split) {
+                for fault in found {
+                    let at = entry.value.get("split").map_or(entry.value.at, |n| n.at);
+                    shaper.fault(at, format!("`indexes.{}.split.{}` {}", entry.key, fault.key, fault.message));
+                }
+            }
+            plans.push(IndexPlan {
+                name: entry.key.clone(),
+                source: sources.remove(position),
+                split,
+                embedder: index.get("vectors").and_then(Value::as_str).map(str::to_owned),
+            });
+        }
+        if sources.is_empty() && !plans.is_empty() && shaper.faults.is_empty() {
+            let message = "every source is that of an index: the steps have no document left to be done for";
+            shaper.fault(node.at, message).hints.push("add a source, such as of files with a question in each".into());
+        }
+    }
+    faults.append(&mut shaper.faults);
+    plans
+}
+
+/// Amounts in the form that the chunker reads: `400 tokens`.
+fn split_text(split: &Value) -> Value {
+    let text = |value: &Value| match (value.get("n"), value.get("unit").and_then(Value::as_str)) {
+        (Some(n), Some(unit)) => Value::String(format!("{n} {unit}")),
+        _ => value.clone(),
+    };
+    match split.as_object() {
+        Some(keys) => Value::Object(keys.iter().map(|(k, v)| (k.clone(), text(v))).collect()),
+        None => split.clone(),
+    }
 }
 
 /// Returns one glob or a list of them, absolute; tells those that are none.

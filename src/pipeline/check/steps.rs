@@ -222,7 +222,8 @@ fn build(
         files.borrow_mut().insert(name.to_owned(), text.clone());
         Ok(text)
     };
-    let context = BuildContext { id: &draft.id, options: &options, schemas, read_file: &read_file };
+    let context =
+        BuildContext { id: &draft.id, options: &options, schemas, indexes: around.indexes, read_file: &read_file };
     let step = match (kind.build)(&context) {
         Ok(step) => step,
         Err(option_faults) => {

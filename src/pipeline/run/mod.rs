@@ -39,7 +39,7 @@ use super::shown::{from_shown, shown};
 use super::sink::QUARRY_VERSION;
 use crate::corpus::document::Document;
 use crate::inference::engine::CancelToken;
-use crate::steps::StepError;
+use crate::steps::{Library, StepError};
 
 pub use merge::{MergeReport, merge};
 pub use trial::{TestReport, TrialEnvironment, test};
@@ -64,6 +64,8 @@ pub struct RunEnvironment<'a> {
     pub reader: &'a dyn DocumentReader,
     pub evaluator: &'a Evaluator,
     pub observer: &'a dyn Observer,
+    /// The plan's indexes; `None` where it has none.
+    pub library: Option<&'a dyn Library>,
     /// Ends the run early when cancelled; the run also cancels it itself when it aborts.
     pub cancel: CancelToken,
     pub disk: Disk,
@@ -90,6 +92,7 @@ impl<'a> RunEnvironment<'a> {
             reader,
             evaluator,
             observer: &super::events::Unwatched,
+            library: None,
             cancel: CancelToken::default(),
             disk: Disk::default(),
             state_folder: None,
@@ -191,7 +194,8 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     let names = run_names_at(&env.started, model);
     let scope = env.evaluator.bind(&json!({ "params": plan.params, "run": names.value() }));
     let places = Places::open(plan, env.state_folder.as_deref(), &scope, &env.disk, env.options.shard)?;
-    let pipeline_hash = keys::pipeline_hash(plan, names.model.as_ref(), &names);
+    let held = env.library.map(Library::digest);
+    let pipeline_hash = keys::pipeline_hash(plan, names.model.as_ref(), &names, held.as_deref());
 
     let state_fault = |source| RunError::Resource { path: places.state.clone(), source };
     let journal_path = places.state.join("journal.jsonl");

@@ -95,8 +95,8 @@ fn each(step: &StepPlan, cx: &StepContext<'_>, local: &str, items: &[Value]) -> 
 }
 
 fn context<'a>(cx: &StepContext<'a>) -> StepContext<'a> {
-    let StepContext { document, names, generator, defaults, cancel, progress } = *cx;
-    StepContext { document, names, generator, defaults, cancel, progress }
+    let StepContext { document, names, generator, defaults, library, cancel, progress } = *cx;
+    StepContext { document, names, generator, defaults, library, cancel, progress }
 }
 
 /// The words of a chunk, a turn or a page: text, or what has a `text`.

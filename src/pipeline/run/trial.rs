@@ -60,8 +60,15 @@ fn one(plan: &Plan, env: &TrialEnvironment<'_>, index: usize, test: &TestPlan) -
     let mut walked = Walked::default();
     let model = LazyModel::new(&script, run.model.as_ref(), &Unwatched, |model| model);
     let (evaluator, cancel) = (env.evaluator, &CancelToken::default());
-    let walk =
-        Walk { plan, evaluator, model: &model, cancel, started: Instant::now(), tell: &|_: DocumentEvent<'_>| () };
+    let walk = Walk {
+        plan,
+        evaluator,
+        model: &model,
+        library: None,
+        cancel,
+        started: Instant::now(),
+        tell: &|_: DocumentEvent<'_>| (),
+    };
     let mut faults = Vec::new();
     let state = match walk.run(&document, &mut names, &mut walked) {
         Ok(()) => walked.state(),

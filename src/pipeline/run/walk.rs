@@ -14,7 +14,7 @@ use crate::pipeline::names::Names;
 use crate::pipeline::panics;
 use crate::pipeline::plan::{OnError, Plan, StepPlan};
 use crate::pipeline::report::{Failure, State};
-use crate::steps::{Coverage, Reason, StepContext, StepError, StepOutput};
+use crate::steps::{Coverage, Library, Reason, StepContext, StepError, StepOutput};
 
 /// What the steps made of a document; their values stand in the names.
 #[derive(Debug, Default)]
@@ -53,6 +53,7 @@ pub(super) struct Walk<'a, 'm> {
     pub evaluator: &'a Evaluator,
     pub model: &'a LazyModel<'m>,
     pub cancel: &'a CancelToken,
+    pub library: Option<&'a dyn Library>,
     /// Since when the document's time runs.
     pub started: Instant,
     pub tell: &'a (dyn Fn(DocumentEvent<'_>) + Sync),
@@ -148,6 +149,7 @@ impl Walk<'_, '_> {
             defaults: &defaults,
             cancel: &cancel,
             progress: &progress,
+            library: self.library,
         };
         let rounds = rounds::Rounds::of(step, document, &self.evaluator.bind(names.value()));
         let rounds = rounds.map_err(|e| failed(Reason::TemplateFailed, e))?;

@@ -326,7 +326,8 @@ impl<'a, 'm> Crew<'a, 'm> {
             job.env.observer.on(&Event::Progress { done, to_do, left });
         };
         let (plan, evaluator, cancel) = (job.plan, job.env.evaluator, &job.env.cancel);
-        Walk { plan, evaluator, model: self.model, cancel, started, tell: &tell }.run(document, names, walked)
+        let library = job.env.library;
+        Walk { plan, evaluator, model: self.model, cancel, library, started, tell: &tell }.run(document, names, walked)
     }
 
     fn write_outputs(

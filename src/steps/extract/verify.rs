@@ -10,10 +10,6 @@ use crate::steps::prompt::{Expression, Templates, texts};
 use crate::steps::text::clip;
 use crate::steps::{StepContext, StepError, StepOutput};
 
-/// Answers that count as yes and no. Models differ in how they begin a word.
-const YES: &[&str] = &["Yes", "yes", " yes", " Yes"];
-const NO: &[&str] = &["No", "no", " no", " No"];
-
 #[derive(Debug, Default)]
 pub struct Verify {
     expressions: Vec<Expression>,
@@ -89,7 +85,6 @@ impl Verify {
         items: &mut [Item],
         out: &mut StepOutput,
     ) -> Result<(), StepError> {
-        let answers: Vec<&str> = YES.iter().chain(NO).copied().collect();
         let total = items.len();
         for (i, item) in items.iter_mut().enumerate() {
             cx.cancel.check()?;
@@ -109,10 +104,9 @@ impl Verify {
                     "said": item.fields.get("said").and_then(Value::as_str),
                     "speaker": item.turns.first().and_then(|&t| cx.document.turns[t].speaker.as_deref()),
                 });
-                let (scores, usage) = asker.score(&texts::render(&texts::SUPPORT, &names)?, &answers)?;
+                let (of_yes, usage) = asker.odds_of_yes(&texts::render(&texts::SUPPORT, &names)?)?;
                 out.usage += usage;
-                let (yes, no) = scores.split_at(YES.len().min(scores.len()));
-                *odds = log_sum(yes) - log_sum(no);
+                *odds = of_yes;
             }
             let probability = 1.0 / (1.0 + (odds[1] - odds[0]).exp());
             item.fields.insert("support".into(), json!((probability * 1000.0).round() / 1000.0));
@@ -120,11 +114,4 @@ impl Verify {
         }
         Ok(())
     }
-}
-
-/// The log of the summed probabilities of several answers.
-fn log_sum(answers: &[Vec<f32>]) -> f64 {
-    let each: Vec<f64> = answers.iter().map(|tokens| tokens.iter().map(|p| f64::from(*p)).sum()).collect();
-    let most = each.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    if most.is_finite() { most + each.iter().map(|s| (s - most).exp()).sum::<f64>().ln() } else { most }
 }

@@ -52,6 +52,16 @@ prompt!(
     /// Which label fits: `text`, `labels`, `instruct`.
     CLASSIFY, "classify.md.j2");
 
+prompt!(
+    /// Whether a passage answers a question, yes or no: `question`, `passage`.
+    RELEVANT, "relevant.md.j2");
+prompt!(
+    /// Whether the documents shown hold an answer, yes or no: `question`.
+    ANSWERABLE, "answerable.md.j2");
+prompt!(
+    /// An answer from the documents shown: `question`, `language_name`, `cite`, `own_knowledge`.
+    ANSWER, "answer.md.j2");
+
 /// Renders a compiled-in prompt, without the blank lines around it.
 pub fn render(text: &Text, names: &Value) -> Result<String, TemplateFault> {
     Ok(Templates::new().render(text, names)?.trim().to_owned())
@@ -63,9 +73,8 @@ mod tests {
 
     #[test]
     fn every_compiled_in_prompt_is_a_valid_template() {
-        for text in
-            [&SYSTEM, &NOTE, &NOTE_OPENING, &WRITE, &ABOUT, &ABOUT_OPENING, &EXTRACT, &EXTRACT_ONE, &SUPPORT, &CLASSIFY]
-        {
+        let first = [&SYSTEM, &NOTE, &NOTE_OPENING, &WRITE, &ABOUT, &ABOUT_OPENING, &EXTRACT, &EXTRACT_ONE, &SUPPORT];
+        for text in first.into_iter().chain([&CLASSIFY, &RELEVANT, &ANSWERABLE, &ANSWER]) {
             assert!(!text.source().trim().is_empty());
         }
     }

@@ -123,8 +123,14 @@ fn every_default_of_every_table_fits_its_own_type() {
     use crate::pipeline::tables::{MODEL, OUTPUT, RUN, SOURCE, STEP, TIMEOUT, read_keys};
     let source = SourceText { path: "t".into(), text: String::new() };
     let (params, files) = (Params::default(), InMemory::default());
-    let around =
-        Surroundings { source: &source, folder: Path::new("/p"), params: &params, schemas: &[], files: &files };
+    let around = Surroundings {
+        source: &source,
+        folder: Path::new("/p"),
+        params: &params,
+        schemas: &[],
+        indexes: &[],
+        files: &files,
+    };
     let kinds = KINDS.iter().chain(crate::steps::STEP_KINDS).map(|k| k.keys);
     let tables = [ROOT, PARAM, MODEL, SOURCE, STEP, OUTPUT, RUN, TIMEOUT, read_keys()];
     for table in tables.into_iter().chain(kinds) {
@@ -187,4 +193,23 @@ fn a_pipeline_is_explained_with_every_default() {
         "{verb}"
     );
     assert!(verb.contains("    long.passes: an integer from 1 to 4; by default 2"), "{verb}");
+}
+
+#[test]
+fn the_source_of_an_index_is_no_document_of_the_run() {
+    let with = |section: &str| SMALLEST.replace("steps:", &format!("indexes: {{ {section} }}\nsteps:"));
+    let text = with("all: { from: library }").replace("sources: {", "sources: { library: \"docs/*.md\",");
+    let plan = plan_of(&text).plan;
+    assert_eq!(plan.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["calls"]);
+    let index = &plan.indexes[0];
+    assert_eq!((index.name.as_str(), index.source.patterns[0].as_str()), ("all", "/p/docs/*.md"));
+    assert_eq!((&index.split["size"], &index.embedder), (&json!("400 tokens"), &None));
+
+    let told_of = |text: &str| told(&run(text, InMemory::default(), &[]).err().unwrap()).join("\n");
+    let faults = told_of(&with("all: { from: cals }"));
+    assert!(faults.contains("cals") && faults.contains("did you mean `calls`?"), "{faults}");
+    let faults = told_of(&with("all: { from: calls, split: { size: 5 tokens } }"));
+    assert!(faults.contains("indexes.all.split.size"), "{faults}");
+    let faults = told_of(&with("all: { from: calls }"));
+    assert!(faults.contains("every source is that of an index"), "{faults}");
 }

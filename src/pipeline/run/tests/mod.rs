@@ -213,6 +213,7 @@ impl Stage {
             name: "p".into(),
             params: json!({ "out": "out" }),
             model: ModelPlan::default(),
+            indexes: Vec::new(),
             sources: vec![SourcePlan {
                 name: "files".into(),
                 patterns: vec![format!("{}/in/**/*.txt", folder.display())],
