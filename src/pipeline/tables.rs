@@ -276,6 +276,3 @@ pub static CHANGE: &[KeySpec] = &[KeySpec::default(
 pub fn read_keys() -> &'static [KeySpec] {
     READ_KEYS
 }
-
-/// Verbs that the format knows and this version does not do yet.
-pub const LATER_VERBS: &[&str] = &[];

@@ -14,7 +14,7 @@ use crate::pipeline::plan::{OnError, Per, Rounds, StepPlan};
 use crate::pipeline::references;
 use crate::pipeline::scope::{KnownStep, Scope, Seat};
 use crate::pipeline::shape::{Shaper, Surroundings};
-use crate::pipeline::tables::{LATER_VERBS, STEP};
+use crate::pipeline::tables::STEP;
 use crate::pipeline::tree::{Node, NodeValue, Position, quoted};
 use crate::spec::KeySpec;
 use crate::steps::{BuildContext, StepKind};
@@ -84,10 +84,6 @@ fn read_verb(shaper: &mut Shaper<'_>, node: &Node, kinds: &[&'static StepKind]) 
     let verb = written.as_str()?;
     if let Some(kind) = kinds.iter().find(|k| k.name == verb) {
         return Some(kind);
-    }
-    if LATER_VERBS.contains(&verb) {
-        shaper.fault(written.at, format!("the verb `{verb}` is not in this version of quarry"));
-        return None;
     }
     let hint = match suggest(verb, kinds.iter().map(|k| k.name)) {
         Some(near) => format!("did you mean `{near}`?"),
