@@ -143,6 +143,11 @@ pub(super) struct Writer<'a> {
 }
 
 impl Writer<'_> {
+    /// The same, leaving the quantized form as it was.
+    pub fn floats_only(self) -> Self {
+        Self { quantized: false, ..self }
+    }
+
     /// Lets `fill` write columns `first..first + len` of row `r`, then quantizes them: whole blocks, where quantized.
     ///
     /// # Safety

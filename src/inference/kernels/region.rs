@@ -9,10 +9,14 @@ use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 const HUGE: usize = 2 << 20;
 /// The alignment of small ones: a cache line.
 const LINE: usize = 64;
+/// What the allocator is asked to align to. For no more than this it hands out fresh pages, which are zero without being
+/// touched; for more it writes the zeros itself, and a cache for 64,000 tokens would be resident before the first.
+const ALLOCATOR_ALIGN: usize = 16;
 
 /// Zeroed bytes on a boundary of at least 64, exclusively owned.
 pub struct Region {
-    start: *mut u8,
+    allocation: *mut u8,
+    start: *mut u8, // the first boundary in it
     len: usize,
 }
 
@@ -24,26 +28,29 @@ unsafe impl Sync for Region {}
 impl Region {
     /// Asks for `len` zeroed bytes; memory becomes resident as it is touched. No memory ends the program, as with `Vec`.
     pub fn new(len: usize) -> Self {
-        if len == 0 {
-            return Self { start: std::ptr::without_provenance_mut(LINE), len };
-        }
         let layout = Self::layout(len);
         // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        if start.is_null() {
+        let allocation = unsafe { alloc_zeroed(layout) };
+        if allocation.is_null() {
             handle_alloc_error(layout);
         }
+        let start = allocation.wrapping_add(allocation.align_offset(Self::align(len)));
         #[cfg(target_os = "linux")]
         if len >= HUGE {
-            // SAFETY: the range is this allocation; the advice changes how it is backed, never what it holds.
+            // SAFETY: the range is inside this allocation; the advice changes how it is backed, never what it holds.
             unsafe { libc::madvise(start.cast(), len, libc::MADV_HUGEPAGE) };
         }
-        Self { start, len }
+        Self { allocation, start, len }
     }
 
+    fn align(len: usize) -> usize {
+        if len >= HUGE { HUGE } else { LINE }
+    }
+
+    /// The bytes, and as many more as it may take to the next boundary.
     fn layout(len: usize) -> Layout {
-        let align = if len >= HUGE { HUGE } else { LINE };
-        let Ok(layout) = Layout::from_size_align(len, align) else {
+        let size = len.checked_add(Self::align(len));
+        let Some(layout) = size.and_then(|size| Layout::from_size_align(size, ALLOCATOR_ALIGN).ok()) else {
             panic!("{len} bytes are no size of an allocation")
         };
         layout
@@ -68,10 +75,8 @@ impl std::ops::DerefMut for Region {
 
 impl Drop for Region {
     fn drop(&mut self) {
-        if self.len > 0 {
-            // SAFETY: allocated in `new` with this layout, and not freed before.
-            unsafe { dealloc(self.start, Self::layout(self.len)) };
-        }
+        // SAFETY: allocated in `new` with this layout, and not freed before.
+        unsafe { dealloc(self.allocation, Self::layout(self.len)) };
     }
 }
 

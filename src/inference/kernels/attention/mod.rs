@@ -13,6 +13,7 @@ mod tile;
 pub use cache::{BLOCK_TOKENS, KvCache, KvKind, KvShape, Span, write};
 
 use self::tile::{State, Tile};
+use super::activations::{BLOCK, Writer};
 use super::pool::Disjoint;
 use super::{Activations, Isa, Pool};
 
@@ -41,41 +42,12 @@ pub fn attend(
     assert!(heads.is_multiple_of(shape.kv_heads), "{heads} query heads over {} key/value heads", shape.kv_heads);
     assert_eq!((queries.len(), out.cols()), (out.rows() * heads * shape.head_dim, heads * shape.head_dim));
     let work = Work { isa, cache, layer, spans, group: heads / shape.kv_heads, scale, queries };
-    let tasks = work.tasks();
-    let out = out.writer();
-    let segments = |t: &Task| t.positions.div_ceil(SEGMENT);
-    let most = tasks.iter().map(segments).max().unwrap_or(0);
-    if most <= 1 || tasks.len() >= 2 * pool.threads() {
-        pool.run(tasks.len(), |t| {
-            let task = &tasks[t];
-            let mut tile = work.tile(task);
-            let mut all = State::new(task.rows(work.group), shape.head_dim);
-            for s in 0..segments(task) {
-                work.segment(task, s, &mut tile);
-                all.merge(isa, &tile.state);
-            }
-            work.put(task, &all, &out);
-        });
-        return;
-    }
-    // Few rows far into long sequences: their segments are tasks of their own, merged in the same order.
-    let parts: Vec<(usize, usize)> =
-        tasks.iter().enumerate().flat_map(|(t, task)| (0..segments(task)).map(move |s| (t, s))).collect();
-    let mut states: Vec<Option<State>> = parts.iter().map(|_| None).collect();
-    let slots = Disjoint::new(&mut states);
-    pool.run(parts.len(), |p| {
-        let (t, s) = parts[p];
-        let mut tile = work.tile(&tasks[t]);
-        work.segment(&tasks[t], s, &mut tile);
-        // SAFETY: each part has its own slot, and the slots outlive the region.
-        let slot = unsafe { slots.slice(p, 1) };
-        slot[0] = Some(tile.state);
-    });
-    let mut states = states.into_iter().flatten();
-    for task in &tasks {
-        let mut all = State::new(task.rows(work.group), shape.head_dim);
-        states.by_ref().take(segments(task)).for_each(|part| all.merge(isa, &part));
-        work.put(task, &all, &out);
+    // A task's columns are quantized by the task where they are whole blocks, and all together afterwards where not.
+    let apart = out.is_quantized() && !(work.group * shape.head_dim).is_multiple_of(BLOCK);
+    let writer = out.writer();
+    work.run(pool, &if apart { writer.floats_only() } else { writer });
+    if apart {
+        out.fill(isa, pool, |_, _| ());
     }
 }
 
@@ -106,6 +78,44 @@ impl Task {
 }
 
 impl Work<'_> {
+    fn run(&self, pool: &Pool, out: &Writer<'_>) {
+        let (tasks, dim) = (self.tasks(), self.cache.shape().head_dim);
+        let segments = |t: &Task| t.positions.div_ceil(SEGMENT);
+        let most = tasks.iter().map(segments).max().unwrap_or(0);
+        if most <= 1 || tasks.len() >= 2 * pool.threads() {
+            pool.run(tasks.len(), |t| {
+                let task = &tasks[t];
+                let mut tile = self.tile(task);
+                let mut all = State::new(task.rows(self.group), dim);
+                for s in 0..segments(task) {
+                    self.segment(task, s, &mut tile);
+                    all.merge(self.isa, &tile.state);
+                }
+                self.put(task, &all, out);
+            });
+            return;
+        }
+        // Few rows far into long sequences: their segments are tasks of their own, merged in the same order.
+        let parts: Vec<(usize, usize)> =
+            tasks.iter().enumerate().flat_map(|(t, task)| (0..segments(task)).map(move |s| (t, s))).collect();
+        let mut states: Vec<Option<State>> = parts.iter().map(|_| None).collect();
+        let slots = Disjoint::new(&mut states);
+        pool.run(parts.len(), |p| {
+            let (t, s) = parts[p];
+            let mut tile = self.tile(&tasks[t]);
+            self.segment(&tasks[t], s, &mut tile);
+            // SAFETY: each part has its own slot, and the slots outlive the region.
+            let slot = unsafe { slots.slice(p, 1) };
+            slot[0] = Some(tile.state);
+        });
+        let mut states = states.into_iter().flatten();
+        for task in &tasks {
+            let mut all = State::new(task.rows(self.group), dim);
+            states.by_ref().take(segments(task)).for_each(|part| all.merge(self.isa, &part));
+            self.put(task, &all, out);
+        }
+    }
+
     fn tasks(&self) -> Vec<Task> {
         let per_tile = (TILE_ROWS / self.group).max(1);
         let mut tasks = Vec::new();
@@ -156,7 +166,7 @@ impl Work<'_> {
     }
 
     /// Writes the task's results.
-    fn put(&self, task: &Task, state: &State, out: &super::activations::Writer<'_>) {
+    fn put(&self, task: &Task, state: &State, out: &Writer<'_>) {
         let dim = self.cache.shape().head_dim;
         for i in 0..task.tokens {
             let (row, column) = self.row(task, i);

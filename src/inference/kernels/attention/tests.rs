@@ -127,6 +127,28 @@ fn attention_is_the_softmax_of_the_scores_over_the_values() {
 }
 
 #[test]
+fn rows_for_a_packed_matrix_are_quantized_whole_whatever_the_head() {
+    // A group of heads is 32, 160 or 96 columns: whole blocks or not, the blocks are those of the finished row.
+    for (heads, dim) in [(4, 16), (2, 80), (4, 48)] {
+        let shape = KvShape { layers: 1, kv_heads: 2, head_dim: dim, kind: KvKind::Bf16 };
+        let (isa, pool, table) = (Isa::detect(), Pool::new(2), [BlockId(0)]);
+        let mut cache = KvCache::new(shape, 1);
+        let span = [Span { first_row: 0, rows: 5, first_position: 0, block_table: &table }];
+        let (mut q, mut k) = (wave(5 * heads * dim, 2.0), wave(10 * dim, 0.3));
+        write(isa, &pool, &mut cache, 0, &span, &mut q, &mut k, &wave(10 * dim, 1.0), |_, _, _| ());
+        let mut got = Activations::new(heads * dim, true);
+        got.resize(5);
+        attend(isa, &pool, &cache, 0, &span, heads, 0.2, &q, &mut got);
+        let mut expected = Activations::new(heads * dim, true);
+        expected.resize(5);
+        expected.fill(isa, &pool, |r, row| row.copy_from_slice(&got.floats()[r * heads * dim..(r + 1) * heads * dim]));
+        for (g, e) in got.blocks.iter().zip(&expected.blocks) {
+            assert!(g.quants == e.quants && g.scale == e.scale && g.offset == e.offset, "{heads} heads of {dim}");
+        }
+    }
+}
+
+#[test]
 fn a_block_copied_or_read_and_written_reads_as_its_original() {
     for kind in KvKind::ALL {
         let shape = KvShape { layers: 2, kv_heads: 1, head_dim: 16, kind };
