@@ -208,10 +208,10 @@ unsafe fn quantize_body<L: Lanes>(
         unsafe {
             let halves = [L::load(x.as_ptr()), L::load(x.as_ptr().add(LANES))];
             let (magnitude, square) = size::<L>(halves);
-            let left = quantize_block::<L>(halves, magnitude, block);
+            let left = quantize_block::<L>(halves, (magnitude, square), block);
             *flag = u8::from(magnitude * magnitude > outlier * outlier * square);
             if *flag != 0 {
-                quantize_block::<L>(left, size::<L>(left).0, fine);
+                quantize_block::<L>(left, size::<L>(left), fine);
             }
         }
     }
@@ -224,10 +224,11 @@ unsafe fn size<L: Lanes>([low, high]: [L; 2]) -> (f32, f32) {
     unsafe { (low.abs().max(high.abs()).largest(), high.mul_add(high, low.mul(low)).sum() / BLOCK as f32) }
 }
 
-/// Quantizes 32 values of at most `magnitude`; returns what rounding took away.
+/// Quantizes 32 values of this largest magnitude and mean square; returns what rounding took away.
 #[inline(always)]
-unsafe fn quantize_block<L: Lanes>(halves: [L; 2], magnitude: f32, out: &mut Block) -> [L; 2] {
+unsafe fn quantize_block<L: Lanes>(halves: [L; 2], (magnitude, square): (f32, f32), out: &mut Block) -> [L; 2] {
     let scale = magnitude / 127.0;
+    let finite = square.is_finite(); // the largest of lanes may skip what is not a number; their squares do not
     // A block of zeros, or of values so small that the inverse overflows, quantizes to zeros.
     let inverse = if scale > 1e-37 { 1.0 / scale } else { 0.0 };
     // SAFETY: each half stores sixteen bytes of the 32.
@@ -236,12 +237,49 @@ unsafe fn quantize_block<L: Lanes>(halves: [L; 2], magnitude: f32, out: &mut Blo
         let high = halves[1].mul(L::splat(inverse)).round_to_ints();
         L::ints_store_i8(low, out.quants.as_mut_ptr());
         L::ints_store_i8(high, out.quants.as_mut_ptr().add(LANES));
-        let (low_sum, high_sum) = (L::ints_sum(low), L::ints_sum(high));
-        out.scale = scale;
-        out.scaled_sum = scale * (low_sum + high_sum) as f32;
-        out.offset = -128 * (low_sum + high_sum);
-        out.offset_low_half = -128 * low_sum;
+        // What is not finite has no quants: the integers are any, and wrap. The scale carries it on, so that the sampler
+        // sees it and says so.
+        let low_sum = L::ints_sum(low);
+        let sum = low_sum.wrapping_add(L::ints_sum(high));
+        out.scale = if finite { scale } else { f32::NAN };
+        out.scaled_sum = out.scale * sum as f32;
+        out.offset = sum.wrapping_mul(-128);
+        out.offset_low_half = low_sum.wrapping_mul(-128);
         let minus = L::splat(-scale);
         [L::ints_to_f32(low).mul_add(minus, halves[0]), L::ints_to_f32(high).mul_add(minus, halves[1])]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_stays_so_and_stops_nothing() {
+        for isa in Isa::ALL.into_iter().filter(|i| i.is_available()) {
+            for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+                let mut all = Activations::new(64, true);
+                all.resize(1);
+                all.fill(isa, &Pool::new(1), |_, row| {
+                    row.fill(1.0);
+                    row[5] = bad;
+                });
+                assert!(all.blocks[0].scale.is_nan() && all.blocks[0].scaled_sum.is_nan(), "{isa}, {bad}");
+                assert_eq!(all.blocks[1].scale, 1.0 / 127.0, "{isa}, {bad}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_outlier_leaves_a_remainder_that_holds_what_was_lost() {
+        let mut all = Activations::new(32, true);
+        all.resize(1);
+        let value = |i: usize| if i == 3 { 100.0 } else { (i as f32 * 0.7).sin() };
+        all.fill(Isa::detect(), &Pool::new(1), |_, row| row.iter_mut().enumerate().for_each(|(i, x)| *x = value(i)));
+        assert_eq!(all.fine_blocks(0).collect::<Vec<_>>(), [0]);
+        for i in 0..32 {
+            let part = |b: &Block| b.scale * f32::from(b.quants[i]);
+            assert!((part(&all.blocks[0]) + part(&all.fine[0]) - value(i)).abs() < 0.002, "value {i}");
+        }
     }
 }

@@ -195,6 +195,7 @@ fn collect_rows<const N: usize, T: Copy>(source: &RowSource<'_>, read: impl Fn(&
     for i in 0..source.rows {
         values.extend((source.row)(i).as_chunks::<N>().0.iter().map(&read));
     }
+    assert_eq!(values.len(), source.rows * source.cols, "the values of {} rows of {}", source.rows, source.cols);
     values
 }
 

@@ -59,14 +59,14 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let workers: Vec<_> = (1..threads)
-            .filter_map(|i| {
-                let shared = shared.clone();
-                // A thread that cannot be started is one fewer to work with, not an error: results do not depend on it.
-                std::thread::Builder::new().name(format!("kernel-{i}")).spawn(move || worker(&shared, i - 1)).ok()
-            })
-            .collect();
-        let sleepers = workers.iter().map(|w| w.thread().clone()).collect();
+        let mut workers: Vec<JoinHandle<()>> = Vec::new();
+        for _ in 1..threads {
+            let (index, shared) = (workers.len(), shared.clone());
+            let name = format!("kernel-{}", index + 1);
+            // A thread that cannot be started is one fewer to work with, not an error: results do not depend on it.
+            workers.extend(std::thread::Builder::new().name(name).spawn(move || worker(&shared, index)));
+        }
+        let sleepers = workers.iter().map(|w: &JoinHandle<()>| w.thread().clone()).collect();
         Self { shared, workers, sleepers, region: Mutex::new(()) }
     }
 
@@ -108,10 +108,12 @@ impl Pool {
                 std::hint::spin_loop();
             }
         }
+        // Taken back first: the next region is a healthy one.
+        let panicked = shared.panicked.swap(false, Ordering::Relaxed);
         if let Err(panic) = own {
             std::panic::resume_unwind(panic);
         }
-        assert!(!shared.panicked.swap(false, Ordering::Relaxed), "a kernel thread panicked; see the message above");
+        assert!(!panicked, "a kernel thread panicked; see the message above");
     }
 }
 

@@ -138,6 +138,15 @@ pub struct Span<'a> {
     pub block_table: &'a [BlockId], // block `p / 32` holds position `p`
 }
 
+/// Spans cover the rows one after the other: what makes the rows of different spans different memory.
+pub(super) fn assert_spans(spans: &[Span<'_>], rows: usize) {
+    let end = spans.iter().fold(0, |at, span| {
+        assert_eq!(span.first_row, at, "spans follow each other");
+        at + span.rows
+    });
+    assert_eq!(end, rows, "spans cover all rows");
+}
+
 /// Writes the keys and values of every row of the batch into `layer`'s blocks; `prepare` gets each row's queries and
 /// keys first, with the row's index, and may change them (rotary positions).
 ///
@@ -165,7 +174,14 @@ pub fn write(
             (s.first_row + i, cache.at(layer, s.block_table[position / BLOCK_TOKENS], 0), position % BLOCK_TOKENS)
         })
         .collect();
+    assert_spans(spans, places.len());
+    assert_eq!((keys.len(), values.len()), (places.len() * width, places.len() * width), "keys and values of each row");
     let query_width = queries.len() / places.len().max(1);
+    debug_assert!(
+        places.iter().map(|(_, offset, slot)| (offset, slot)).collect::<std::collections::HashSet<_>>().len()
+            == places.len(),
+        "two rows are written to the same place"
+    );
     let (bytes, queries, keys) = (Disjoint::new(&mut cache.bytes), Disjoint::new(queries), Disjoint::new(keys));
     rows::in_chunks(pool, places.len(), 2 * width, |range| {
         for &(row, offset, slot) in &places[range] {

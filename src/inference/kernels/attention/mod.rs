@@ -41,6 +41,7 @@ pub fn attend(
     let shape = cache.shape();
     assert!(heads.is_multiple_of(shape.kv_heads), "{heads} query heads over {} key/value heads", shape.kv_heads);
     assert_eq!((queries.len(), out.cols()), (out.rows() * heads * shape.head_dim, heads * shape.head_dim));
+    cache::assert_spans(spans, out.rows());
     let work = Work { isa, cache, layer, spans, group: heads / shape.kv_heads, scale, queries };
     // A task's columns are quantized by the task where they are whole blocks, and all together afterwards where not.
     let apart = out.is_quantized() && !(work.group * shape.head_dim).is_multiple_of(BLOCK);

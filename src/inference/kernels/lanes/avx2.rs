@@ -120,7 +120,7 @@ impl Lanes for Avx2 {
     unsafe fn ints_sum(x: Self::Ints) -> i32 {
         let mut all = [0i32; 8];
         unsafe { _mm256_storeu_si256(all.as_mut_ptr().cast(), _mm256_add_epi32(x.0, x.1)) };
-        all.iter().sum()
+        all.iter().fold(0, |sum, x| sum.wrapping_add(*x))
     }
     #[inline(always)]
     unsafe fn ints_store_i8(x: Self::Ints, p: *mut i8) {
