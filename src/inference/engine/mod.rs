@@ -11,7 +11,10 @@ mod scheduler;
 mod scripted;
 mod scripted_tokens;
 mod sequence;
+mod speculation;
 
+#[cfg(test)]
+mod speculation_tests;
 #[cfg(test)]
 mod tests;
 
