@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use super::block_pool::BlockPool;
+use super::kv_disk::{KvDisk, is_worth_keeping};
 use super::request::{FinishReason, GenerateError};
 use super::scheduler::{Limits, Scheduler, Work};
 use super::sequence::{Outcome, Sequence, TokenRequest, TokenResult};
@@ -34,6 +35,7 @@ pub struct Core {
     limits: Limits,
     next_id: u64,
     metrics: Metrics,
+    disk: Option<KvDisk>,
 }
 
 impl Core {
@@ -46,7 +48,13 @@ impl Core {
             limits,
             next_id: 0,
             metrics: Metrics::default(),
+            disk: None,
         }
+    }
+
+    /// Keeps keys and values of long prompts on disk, and takes them from there; a model that cannot give them does not.
+    pub fn with_disk(self, disk: KvDisk) -> Self {
+        Self { disk: Some(disk), ..self }
     }
 
     /// Positions that the cache holds, all sequences together.
@@ -77,6 +85,7 @@ impl Core {
     /// Does one step and returns the requests that ended in it.
     pub fn step(&mut self) -> Vec<(SequenceId, Result<TokenResult, GenerateError>)> {
         let mut ended = self.drop_cancelled();
+        self.restore();
         self.propose();
         let (plan, refused) = self.scheduler.plan(&mut self.sequences, &mut self.pool, self.limits);
         for (id, error) in refused {
@@ -112,6 +121,24 @@ impl Core {
             }
         }
         ended
+    }
+
+    /// Fetches from disk what the sequences that are admitted next can share, as if it had been computed before.
+    fn restore(&mut self) {
+        let Some((disk, model)) = self.disk.as_ref().zip(self.model.block_bytes()) else { return };
+        let mut room = self.pool.num_available();
+        for id in self.scheduler.waiting() {
+            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
+            let needed = sequence.tokens.len().div_ceil(BLOCK_TOKENS);
+            if needed > room {
+                break;
+            }
+            room -= needed;
+            if !std::mem::replace(&mut sequence.looked_up, true) && is_worth_keeping(sequence.prompt_len) {
+                let reusable = (sequence.reusable_tokens() / BLOCK_TOKENS).min(sequence.hashes.len());
+                disk.restore(&sequence.hashes[..reusable], &mut self.pool, model);
+            }
+        }
     }
 
     /// Lets the running sequences propose tokens, in the rows that the step has free.
@@ -209,6 +236,13 @@ impl Core {
         // The scheduler gives the blocks back, which also clears what was collected: take that out first.
         let log_probs = std::mem::take(&mut sequence.log_probs);
         let logits = std::mem::take(&mut sequence.logits);
+        if how.is_ok()
+            && is_worth_keeping(sequence.prompt_len)
+            && let Some((disk, model)) = self.disk.as_mut().zip(self.model.block_bytes())
+        {
+            let full = (sequence.num_computed / BLOCK_TOKENS).min(sequence.hashes.len());
+            disk.keep(&sequence.hashes[..full], &sequence.block_table[..full], model);
+        }
         self.scheduler.remove(&mut sequence, &mut self.pool);
         let result = how.map(|finish| TokenResult { log_probs, logits, ..sequence.into_result(finish) });
         if let Ok(result) = &result {

@@ -56,6 +56,10 @@ impl Scheduler {
         self.running.iter().copied()
     }
 
+    pub fn waiting(&self) -> impl Iterator<Item = SequenceId> + '_ {
+        self.waiting.iter().copied()
+    }
+
     /// Forgets a sequence that has ended, and gives its blocks back.
     pub fn remove(&mut self, sequence: &mut Sequence, pool: &mut BlockPool) {
         self.running.retain(|id| *id != sequence.id);

@@ -59,6 +59,7 @@ pub(super) struct Sequence {
     pub cancel: CancelToken,
     pub cached: usize, // prompt tokens found in the prefix cache when it was first admitted
     pub admitted: bool,
+    pub looked_up: bool, // on disk
     pub log_probs: Vec<f32>,
     pub logits: Vec<Vec<f32>>,
 }
@@ -87,6 +88,7 @@ impl Sequence {
             cancel: request.cancel,
             cached: 0,
             admitted: false,
+            looked_up: false,
             log_probs: Vec::new(),
             logits: Vec::new(),
         }
