@@ -15,8 +15,8 @@ use super::options::{Settings, Verbosity};
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{
-    Backend, CancelToken, Engine, EngineOptions, LoadError, Origin, Quantize, Quantizing, ToKeep, keep_quantized,
-    load_engine, quantization_label,
+    Backend, CancelToken, Engine, EngineOptions, KV_DISK_BYTES_MAX, KvFolder, LoadError, Origin, Quantize, Quantizing,
+    ToKeep, keep_quantized, load_engine, quantization_label,
 };
 use crate::inference::hub::{self, Event, HubError, ModelFiles, ModelKind, Network, Preferred, Skipped};
 use crate::inference::kernels::Isa;
@@ -41,6 +41,10 @@ pub struct EngineArgs {
     /// Which forward pass computes: our kernels, or candle's tensors as a reference
     #[arg(long, value_enum, default_value = "kernels", value_name = "NAME")]
     pub backend: BackendName,
+    /// Keep keys and values of long prompts in this folder, at most 4 GiB of them, so that a second question over the
+    /// same document starts at once; commands without text (`bench`, `model logits`) leave it alone
+    #[arg(long, value_name = "DIR")]
+    pub kv_cache: Option<PathBuf>,
     /// What safetensors weights are turned into at their first load, and kept as [default: q8_0 for models of the hub,
     /// none for folders]; GGUF files are used as they are
     #[arg(long, value_enum, value_name = "FORMAT")]
@@ -88,6 +92,11 @@ impl EngineArgs {
                 Kv::F32 => KvKind::F32,
             }),
             window: self.window,
+            kv_folder: self.kv_cache.as_ref().map(|path| KvFolder {
+                path: path.clone(),
+                bytes_max: KV_DISK_BYTES_MAX,
+                tell: print::note,
+            }),
             ..default
         }
     }
@@ -284,6 +293,9 @@ impl From<LoadError> for Failure {
         match error {
             LoadError::Memory { .. } => {
                 Self::new(Exit::OutOfResources, diagnostic.hint("ask for a smaller one with --window"))
+            }
+            LoadError::KvFolder { .. } => {
+                Self::new(Exit::OutOfResources, diagnostic.hint("make room, or choose another folder with --kv-cache"))
             }
             LoadError::NotKept { .. } => Self::new(
                 Exit::OutOfResources,

@@ -5,9 +5,11 @@
 use std::collections::HashMap;
 
 use super::block_pool::BlockPool;
+use super::kv_disk::{KvDisk, is_worth_keeping};
 use super::request::{FinishReason, GenerateError};
 use super::scheduler::{Limits, Scheduler, Work};
 use super::sequence::{Outcome, Sequence, TokenRequest, TokenResult};
+use super::speculation::{CHEAP_ROWS, agreed};
 use crate::ids::SequenceId;
 use crate::inference::model::{BLOCK_TOKENS, CausalLm, ForwardBatch, Logits, Span};
 
@@ -15,11 +17,13 @@ use crate::inference::model::{BLOCK_TOKENS, CausalLm, ForwardBatch, Logits, Span
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Metrics {
     pub steps: usize,
-    pub rows: usize, // computed, prompt and answer
+    pub rows: usize, // computed and kept, prompt and answer
     pub prompt_tokens: usize,
     pub cached_tokens: usize, // of the prompts, not computed again
     pub completion_tokens: usize,
     pub preemptions: usize,
+    pub proposed_tokens: usize, // by speculation: computed on trial
+    pub accepted_tokens: usize, // of those, the ones that the answers have
 }
 
 /// A model, its blocks, and the sequences in progress.
@@ -31,6 +35,7 @@ pub struct Core {
     limits: Limits,
     next_id: u64,
     metrics: Metrics,
+    disk: Option<KvDisk>,
 }
 
 impl Core {
@@ -43,7 +48,13 @@ impl Core {
             limits,
             next_id: 0,
             metrics: Metrics::default(),
+            disk: None,
         }
+    }
+
+    /// Keeps keys and values of long prompts on disk, and takes them from there; a model that cannot give them does not.
+    pub fn with_disk(self, disk: KvDisk) -> Self {
+        Self { disk: Some(disk), ..self }
     }
 
     /// Positions that the cache holds, all sequences together.
@@ -74,6 +85,8 @@ impl Core {
     /// Does one step and returns the requests that ended in it.
     pub fn step(&mut self) -> Vec<(SequenceId, Result<TokenResult, GenerateError>)> {
         let mut ended = self.drop_cancelled();
+        self.restore();
+        self.propose();
         let (plan, refused) = self.scheduler.plan(&mut self.sequences, &mut self.pool, self.limits);
         for (id, error) in refused {
             self.end(id, Err(error), &mut ended);
@@ -82,7 +95,6 @@ impl Core {
             return ended;
         }
         self.metrics.steps += 1;
-        self.metrics.rows += plan.iter().map(|w| w.rows).sum::<usize>();
         match self.forward(&plan) {
             Ok((logits, wanted)) => self.take_in(&plan, logits, &wanted, &mut ended),
             // A forward pass fails for all its rows: each request is told, none is left waiting.
@@ -111,6 +123,40 @@ impl Core {
         ended
     }
 
+    /// Fetches from disk what the sequences that are admitted next can share, as if it had been computed before.
+    fn restore(&mut self) {
+        let Some((disk, model)) = self.disk.as_ref().zip(self.model.block_bytes()) else { return };
+        let mut room = self.pool.num_available();
+        for id in self.scheduler.waiting() {
+            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
+            let needed = sequence.tokens.len().div_ceil(BLOCK_TOKENS);
+            if needed > room {
+                break;
+            }
+            room -= needed;
+            if !std::mem::replace(&mut sequence.looked_up, true) && is_worth_keeping(sequence.prompt_len) {
+                let reusable = (sequence.reusable_tokens() / BLOCK_TOKENS).min(sequence.hashes.len());
+                disk.restore(&sequence.hashes[..reusable], &mut self.pool, model);
+            }
+        }
+    }
+
+    /// Lets the running sequences propose tokens, in the rows that the step has free.
+    fn propose(&mut self) {
+        if !self.limits.speculate {
+            return;
+        }
+        let waiting = |id: SequenceId| self.sequences.get(&id).map_or(0, Sequence::num_waiting);
+        let busy: usize = self.scheduler.running().map(waiting).sum();
+        let free = CHEAP_ROWS.min(self.limits.tokens_per_step).saturating_sub(busy);
+        let each = free / self.scheduler.running().len().max(1);
+        for id in self.scheduler.running() {
+            if let Some(sequence) = self.sequences.get_mut(&id) {
+                sequence.propose(each);
+            }
+        }
+    }
+
     /// Computes the planned rows; returns the logits and, for each of their rows, (work, token index).
     fn forward(&mut self, plan: &[Work]) -> Result<(Logits, Vec<(usize, usize)>), GenerateError> {
         let (mut tokens, mut wanted, mut logits_rows) = (Vec::new(), Vec::new(), Vec::new());
@@ -129,7 +175,7 @@ impl Core {
                     logits_rows.push(tokens.len());
                     wanted.push((w, index));
                 }
-                tokens.push(sequence.tokens[index]);
+                tokens.push(sequence.token(index));
             }
         }
         let batch = ForwardBatch { tokens: &tokens, spans: &spans, logits_rows: &logits_rows };
@@ -144,24 +190,38 @@ impl Core {
         wanted: &[(usize, usize)],
         ended: &mut Vec<(SequenceId, Result<TokenResult, GenerateError>)>,
     ) {
-        for work in plan {
-            if let Some(sequence) = self.sequences.get_mut(&work.sequence) {
-                sequence.num_computed += work.rows;
-                publish(sequence, &mut self.pool);
+        let mut next = 0;
+        for (w, work) in plan.iter().enumerate() {
+            let first = next;
+            next += wanted[first..].iter().take_while(|(of, _)| *of == w).count();
+            let Some(sequence) = self.sequences.get_mut(&work.sequence) else { continue };
+            let draft = std::mem::take(&mut sequence.draft);
+            let known = sequence.tokens.len(); // from here on the rows were proposed ones
+            sequence.num_computed += work.rows - draft.len();
+            publish(sequence, &mut self.pool);
+            let mut outcome = Outcome::Going;
+            for (i, (_, index)) in wanted.iter().enumerate().take(next).skip(first) {
+                // The logits of a proposed token hold only if the answer has come all the way to it.
+                if *index >= known + agreed(&draft, &sequence.tokens[known..]) {
+                    break;
+                }
+                outcome = sequence.observe(*index, logits.row_mut(i));
+                if !matches!(outcome, Outcome::Going) {
+                    break;
+                }
             }
-        }
-        for (i, (w, index)) in wanted.iter().enumerate() {
-            let id = plan[*w].sequence;
-            let Some(sequence) = self.sequences.get_mut(&id) else { continue };
-            match sequence.observe(*index, logits.row_mut(i)) {
+            // What was computed after another token than the one chosen is computed again, over it.
+            let accepted = agreed(&draft, &sequence.tokens[known..]);
+            sequence.num_computed += accepted;
+            sequence.speculation.learn(draft.len(), accepted);
+            self.metrics.rows += work.rows - draft.len() + accepted;
+            self.metrics.proposed_tokens += draft.len();
+            self.metrics.accepted_tokens += accepted;
+            match outcome {
+                Outcome::Going if sequence.is_complete() => self.end(work.sequence, Ok(FinishReason::Stop), ended),
                 Outcome::Going => {}
-                Outcome::Done(finish) => self.end(id, Ok(finish), ended),
-                Outcome::Failed(error) => self.end(id, Err(error), ended),
-            }
-        }
-        for work in plan {
-            if self.sequences.get(&work.sequence).is_some_and(Sequence::is_complete) {
-                self.end(work.sequence, Ok(FinishReason::Stop), ended);
+                Outcome::Done(finish) => self.end(work.sequence, Ok(finish), ended),
+                Outcome::Failed(error) => self.end(work.sequence, Err(error), ended),
             }
         }
     }
@@ -176,6 +236,13 @@ impl Core {
         // The scheduler gives the blocks back, which also clears what was collected: take that out first.
         let log_probs = std::mem::take(&mut sequence.log_probs);
         let logits = std::mem::take(&mut sequence.logits);
+        if how.is_ok()
+            && is_worth_keeping(sequence.prompt_len)
+            && let Some((disk, model)) = self.disk.as_mut().zip(self.model.block_bytes())
+        {
+            let full = (sequence.num_computed / BLOCK_TOKENS).min(sequence.hashes.len());
+            disk.keep(&sequence.hashes[..full], &sequence.block_table[..full], model);
+        }
         self.scheduler.remove(&mut sequence, &mut self.pool);
         let result = how.map(|finish| TokenResult { log_probs, logits, ..sequence.into_result(finish) });
         if let Ok(result) = &result {

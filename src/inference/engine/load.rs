@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::civil::Date;
 
 use super::core::Core;
+use super::kv_disk::{KvDisk, KvFolder};
 use super::local::{Engine, TextParts};
 use super::quantized;
 use super::request::{GenerateError, ModelCard};
@@ -34,6 +35,8 @@ pub struct EngineOptions {
     /// Blocks for keys and values beyond two windows; memory is touched only as they are used.
     pub spare_blocks: usize,
     pub limits: Limits,
+    /// Keys and values of long prompts are kept here from one run to the next.
+    pub kv_folder: Option<KvFolder>,
 }
 
 impl Default for EngineOptions {
@@ -46,6 +49,7 @@ impl Default for EngineOptions {
             window: None,
             spare_blocks: 512,
             limits: Limits::default(),
+            kv_folder: None,
         }
     }
 }
@@ -77,6 +81,8 @@ pub enum LoadError {
     /// Cancelled from outside while the quantized form was being made; the next load begins anew.
     #[error("loading was stopped")]
     Stopped,
+    #[error("keys and values cannot be kept in {}: {error}", path.display())]
+    KvFolder { path: PathBuf, error: io::Error },
 }
 
 /// A model that can be stepped, without text.
@@ -168,7 +174,17 @@ pub fn load_engine(
         window: loaded.window,
     };
     let text = TextParts { tokenizer, template, as_of, logits_width: loaded.logits_width };
-    Ok(Engine::start(card, loaded.core, text)?)
+    let core = match &options.kv_folder {
+        None => loaded.core,
+        Some(folder) => {
+            // What is computed is said to be the same on every instruction set; what is kept need not rely on it.
+            let model = format!("{} {} {}", card.digest, loaded.kv.name(), options.isa.name());
+            let disk = KvDisk::open(folder, &model)
+                .map_err(|error| LoadError::KvFolder { path: folder.path.clone(), error })?;
+            loaded.core.with_disk(disk)
+        }
+    };
+    Ok(Engine::start(card, core, text)?)
 }
 
 /// Everything that can change a result, in one hash: files, what was made of them, engine version, kind of keys and

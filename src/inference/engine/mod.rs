@@ -3,6 +3,7 @@
 
 mod block_pool;
 mod core;
+mod kv_disk;
 mod load;
 mod local;
 mod quantized;
@@ -11,11 +12,17 @@ mod scheduler;
 mod scripted;
 mod scripted_tokens;
 mod sequence;
+mod speculation;
 
+#[cfg(test)]
+mod kv_disk_tests;
+#[cfg(test)]
+mod speculation_tests;
 #[cfg(test)]
 mod tests;
 
 pub use core::{Core, Metrics};
+pub use kv_disk::{KV_DISK_BYTES_MAX, KvDisk, KvFolder};
 pub use load::{
     Backend, DEFAULT_WINDOW, EngineOptions, LoadError, LoadedCore, Origin, card_digest, load_core, load_engine,
     load_tokenizer,

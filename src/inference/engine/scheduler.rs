@@ -14,15 +14,16 @@ use crate::inference::model::BLOCK_TOKENS;
 pub struct Limits {
     pub tokens_per_step: usize,   // rows of one forward pass, all sequences together
     pub sequences_running: usize, // at once
+    pub speculate: bool,          // propose tokens by prompt lookup; changes no answer
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { tokens_per_step: 512, sequences_running: 64 }
+        Self { tokens_per_step: 512, sequences_running: 64, speculate: true }
     }
 }
 
-/// `rows` tokens of a sequence, from its first uncomputed one.
+/// `rows` tokens of a sequence, from its first uncomputed one; what is proposed comes last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Work {
     pub sequence: SequenceId,
@@ -51,6 +52,14 @@ impl Scheduler {
         self.running.iter().chain(&self.waiting).copied()
     }
 
+    pub fn running(&self) -> impl ExactSizeIterator<Item = SequenceId> + '_ {
+        self.running.iter().copied()
+    }
+
+    pub fn waiting(&self) -> impl Iterator<Item = SequenceId> + '_ {
+        self.waiting.iter().copied()
+    }
+
     /// Forgets a sequence that has ended, and gives its blocks back.
     pub fn remove(&mut self, sequence: &mut Sequence, pool: &mut BlockPool) {
         self.running.retain(|id| *id != sequence.id);
@@ -70,7 +79,8 @@ impl Scheduler {
         let mut refused = Vec::new();
         self.running.retain(|id| sequences.contains_key(id));
         for id in self.in_turn(sequences) {
-            let Some(rows) = sequences.get(&id).map(|s| s.num_waiting().min(budget)) else { continue };
+            let available = pool.num_available();
+            let Some(rows) = sequences.get_mut(&id).map(|s| s.rows_within(budget, available)) else { continue };
             if rows == 0 || !self.running.contains(&id) {
                 continue; // the budget is spent, or an older one took its blocks
             }
@@ -213,6 +223,7 @@ fn release(sequence: &mut Sequence, pool: &mut BlockPool) {
     pool.release(&sequence.block_table);
     sequence.block_table.clear();
     sequence.num_computed = 0;
+    sequence.draft.clear();
     sequence.log_probs.clear();
     sequence.logits.clear();
     sequence.pending.drain(..).for_each(|h| pool.remove_pending(&h));

@@ -3,6 +3,7 @@
 
 use super::block_pool::BlockHash;
 use super::request::{CancelToken, FinishReason, GenerateError, Usage};
+use super::speculation::Speculation;
 use crate::ids::{BlockId, SequenceId, TokenId};
 use crate::inference::grammar::{GrammarError, Matcher};
 use crate::inference::model::BLOCK_TOKENS;
@@ -49,6 +50,8 @@ pub(super) struct Sequence {
     pub tokens: Vec<TokenId>, // prompt, then answer
     pub prompt_len: usize,
     pub num_computed: usize, // tokens whose keys and values are in the blocks
+    pub draft: Vec<TokenId>, // proposed to follow `tokens`, for the next step only
+    pub speculation: Speculation,
     pub block_table: Vec<BlockId>,
     pub hashes: Vec<BlockHash>,  // of the prompt's full blocks
     pub pending: Vec<BlockHash>, // of those, announced and not yet computed
@@ -56,6 +59,7 @@ pub(super) struct Sequence {
     pub cancel: CancelToken,
     pub cached: usize, // prompt tokens found in the prefix cache when it was first admitted
     pub admitted: bool,
+    pub looked_up: bool, // on disk
     pub log_probs: Vec<f32>,
     pub logits: Vec<Vec<f32>>,
 }
@@ -75,6 +79,8 @@ impl Sequence {
             prompt_len: request.prompt.len(),
             tokens: request.prompt,
             num_computed: 0,
+            draft: Vec::new(),
+            speculation: Speculation::default(),
             block_table: Vec::new(),
             hashes,
             pending: Vec::new(),
@@ -82,6 +88,7 @@ impl Sequence {
             cancel: request.cancel,
             cached: 0,
             admitted: false,
+            looked_up: false,
             log_probs: Vec::new(),
             logits: Vec::new(),
         }
@@ -97,10 +104,36 @@ impl Sequence {
         (self.num_computed + rows).div_ceil(BLOCK_TOKENS).saturating_sub(self.block_table.len())
     }
 
+    /// Token `index` of the sequence and what is proposed to follow it.
+    pub fn token(&self, index: usize) -> TokenId {
+        self.tokens.get(index).copied().unwrap_or_else(|| self.draft[index - self.tokens.len()])
+    }
+
+    /// Proposes at most `most` tokens for the next step, and fewer than the answer may still have: the last one of an
+    /// answer needs no row.
+    pub fn propose(&mut self, most: usize) {
+        self.draft.clear();
+        if let Goal::Generate(decoding) = &self.goal {
+            let left = decoding.max_tokens.saturating_sub(self.tokens.len() - self.prompt_len);
+            self.draft = self.speculation.propose(&self.tokens, most.min(left.saturating_sub(1)));
+        }
+    }
+
+    /// The rows to compute next within a budget: what waits, and what is proposed as far as it costs nobody a block
+    /// that is not available. The proposal is cut to that.
+    pub fn rows_within(&mut self, budget: usize, blocks_available: usize) -> usize {
+        let waiting = self.num_waiting().min(budget);
+        let rows = (self.num_waiting() + self.draft.len()).min(budget);
+        let fits = self.blocks_missing(rows) <= blocks_available;
+        let rows = if fits { rows } else { waiting };
+        self.draft.truncate(rows - waiting);
+        rows
+    }
+
     /// Whether the logits of token `index` are wanted once it is computed.
     pub fn wants_logits(&self, index: usize) -> bool {
         match self.goal {
-            Goal::Generate(_) => index + 1 == self.tokens.len(),
+            Goal::Generate(_) => index + 1 >= self.tokens.len(), // of a proposed one too
             Goal::Score { from } => index + 1 >= from && index + 1 < self.tokens.len(),
             Goal::Logits => true,
         }
@@ -115,7 +148,8 @@ impl Sequence {
         }
     }
 
-    /// Takes in the logits of token `index`.
+    /// Takes in the logits of token `index`. Those before a token that is there already, as a grammar forces it, choose
+    /// nothing.
     pub fn observe(&mut self, index: usize, logits: &mut [f32]) -> Outcome {
         match &mut self.goal {
             Goal::Score { .. } => {
@@ -129,6 +163,7 @@ impl Sequence {
                 self.logits.push(logits.to_vec());
                 Outcome::Going
             }
+            Goal::Generate(_) if index + 1 < self.tokens.len() => Outcome::Going,
             Goal::Generate(decoding) => match decoding.next(logits, &mut self.tokens, self.prompt_len) {
                 Ok(None) => Outcome::Going,
                 Ok(Some(finish)) => Outcome::Done(finish),

@@ -15,17 +15,22 @@ use crate::inference::model::{
 };
 use crate::inference::sampler::{Sampler, SamplingParams};
 
-const TOY_VOCABULARY: usize = 61;
+pub(super) const TOY_VOCABULARY: usize = 61;
 
 /// Keeps the tokens themselves in its blocks; the logits of a row are a hash of all tokens it can reach through its
 /// block table, so any mix-up of blocks changes what is generated.
-struct Toy {
+pub(super) struct Toy {
     config: ModelConfig,
     blocks: Vec<[TokenId; BLOCK_TOKENS]>,
+    repeats: bool, // mostly the last two tokens alone decide, so that answers repeat themselves, and then do not
 }
 
 impl Toy {
-    fn new(blocks: usize) -> Box<Self> {
+    pub fn new(blocks: usize) -> Box<Self> {
+        Self::with(blocks, TOY_VOCABULARY, false)
+    }
+
+    pub fn with(blocks: usize, vocabulary: usize, repeats: bool) -> Box<Self> {
         let config = ModelConfig {
             architecture: Architecture::Llama,
             layers: 1,
@@ -36,7 +41,7 @@ impl Toy {
             inner: 16,
             experts: 1,
             experts_per_token: 1,
-            vocabulary: TOY_VOCABULARY,
+            vocabulary,
             window: 4096,
             norm_eps: 1e-6,
             rope_theta: 1e4,
@@ -45,7 +50,7 @@ impl Toy {
             attention_multiplier: 1.0,
             logits_divisor: 1.0,
         };
-        Box::new(Self { config, blocks: vec![[TokenId::MAX; BLOCK_TOKENS]; blocks] })
+        Box::new(Self { config, blocks: vec![[TokenId::MAX; BLOCK_TOKENS]; blocks], repeats })
     }
 }
 
@@ -69,15 +74,21 @@ impl CausalLm for Toy {
                     continue;
                 }
                 let mut hash = 17u64;
+                let mut last = [0; 2];
                 for p in 0..=position {
                     let token = self.blocks[span.block_table[p / BLOCK_TOKENS].index()][p % BLOCK_TOKENS];
                     assert_ne!(token, TokenId::MAX, "position {p} was never computed");
                     hash = hash.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(u64::from(token) + 1);
+                    last = [last[1], u64::from(token)];
                 }
-                values.extend((0..TOY_VOCABULARY as u64).map(|t| (hash.rotate_left(t as u32) % 1009) as f32));
+                if self.repeats && !hash.is_multiple_of(11) {
+                    hash = (last[0] * 1009 + last[1] + 1).wrapping_mul(6_364_136_223_846_793_005);
+                }
+                let score = |t: u64| (hash ^ t.wrapping_mul(0x9E37_79B9_7F4A_7C15)).rotate_left(t as u32) % 1009;
+                values.extend((0..self.config.vocabulary as u64).map(|t| score(t) as f32));
             }
         }
-        Ok(Logits { width: TOY_VOCABULARY, values })
+        Ok(Logits { width: self.config.vocabulary, values })
     }
 
     fn copy_block(&mut self, from: BlockId, to: BlockId) -> Result<(), ForwardError> {
@@ -92,12 +103,12 @@ fn generate(max_tokens: usize) -> Goal {
     Goal::Generate(Box::new(Decoding { max_tokens, sampler, matcher: None, end_ids: Vec::new(), stop: None }))
 }
 
-fn prompt(seed: u32, len: usize, vocabulary: usize) -> Vec<TokenId> {
+pub(super) fn prompt(seed: u32, len: usize, vocabulary: usize) -> Vec<TokenId> {
     (0..len as u32).map(|i| (seed.wrapping_mul(7919) + i * i * 31 + i * 17) % vocabulary as u32).collect()
 }
 
 /// Runs all requests together and returns their results in order.
-fn together(core: &mut Core, requests: Vec<(Vec<TokenId>, Goal)>) -> Vec<TokenResult> {
+pub(super) fn together(core: &mut Core, requests: Vec<(Vec<TokenId>, Goal)>) -> Vec<TokenResult> {
     let submit = |(prompt, goal)| core.submit(TokenRequest { prompt, goal, cancel: CancelToken::default() }).unwrap();
     let ids: Vec<SequenceId> = requests.into_iter().map(submit).collect();
     let mut results: Vec<Option<TokenResult>> = ids.iter().map(|_| None).collect();
@@ -110,7 +121,7 @@ fn together(core: &mut Core, requests: Vec<(Vec<TokenId>, Goal)>) -> Vec<TokenRe
     results.into_iter().map(Option::unwrap).collect()
 }
 
-fn limits(tokens_per_step: usize) -> Limits {
+pub(super) fn limits(tokens_per_step: usize) -> Limits {
     Limits { tokens_per_step, ..Limits::default() }
 }
 
@@ -192,15 +203,18 @@ fn a_cancelled_request_ends_and_gives_its_blocks_back() {
     assert!(core.is_idle());
 }
 
-fn tiny() -> ModelSource {
+pub(super) fn tiny() -> ModelSource {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/models/tiny-granitemoe");
     ModelSource::open(&path).unwrap()
 }
 
 fn tiny_core(source: &ModelSource, threads: usize, kv: KvKind, blocks: usize, tokens_per_step: usize) -> Core {
+    Core::new(Box::new(tiny_decoder(source, threads, kv, blocks)), limits(tokens_per_step))
+}
+
+pub(super) fn tiny_decoder(source: &ModelSource, threads: usize, kv: KvKind, blocks: usize) -> CpuDecoder {
     let weights = Weights::load(source, &|_, _| ()).unwrap();
-    let decoder = CpuDecoder::new(source.config().clone(), weights, Isa::detect(), threads, kv, blocks);
-    Core::new(Box::new(decoder), limits(tokens_per_step))
+    CpuDecoder::new(source.config().clone(), weights, Isa::detect(), threads, kv, blocks)
 }
 
 /// The logits of every prompt under the given circumstances, as bits.

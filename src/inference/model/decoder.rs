@@ -2,7 +2,7 @@
 
 use super::config::ModelConfig;
 use super::weights::{Layer, Weights};
-use super::{CausalLm, ForwardBatch, ForwardError, Logits, check_tokens};
+use super::{BlockBytes, CausalLm, ForwardBatch, ForwardError, Logits, check_tokens};
 use crate::ids::BlockId;
 use crate::inference::kernels::attention::{self, KvCache, KvKind, KvShape};
 use crate::inference::kernels::experts::{self, Routing};
@@ -160,6 +160,24 @@ impl CausalLm for CpuDecoder {
     fn copy_block(&mut self, from: BlockId, to: BlockId) -> Result<(), ForwardError> {
         self.cache.copy_block(from, to);
         Ok(())
+    }
+
+    fn block_bytes(&mut self) -> Option<&mut dyn BlockBytes> {
+        Some(&mut self.cache)
+    }
+}
+
+impl BlockBytes for KvCache {
+    fn block_bytes(&self) -> usize {
+        self.shape().block_bytes()
+    }
+
+    fn read_block(&self, block: BlockId, out: &mut Vec<u8>) {
+        KvCache::read_block(self, block, out);
+    }
+
+    fn write_block(&mut self, block: BlockId, bytes: &[u8]) {
+        KvCache::write_block(self, block, bytes);
     }
 }
 

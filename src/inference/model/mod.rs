@@ -44,6 +44,23 @@ pub trait CausalLm: Send {
 
     /// Copies a block of keys and values: what copy-on-write does.
     fn copy_block(&mut self, from: BlockId, to: BlockId) -> Result<(), ForwardError>;
+
+    /// The blocks as bytes, where they can be had as such.
+    fn block_bytes(&mut self) -> Option<&mut dyn BlockBytes> {
+        None
+    }
+}
+
+/// Blocks of keys and values that can be taken out and put back, bit for bit.
+pub trait BlockBytes {
+    /// Bytes of one block over all layers and heads.
+    fn block_bytes(&self) -> usize;
+
+    /// Appends the bytes of a block.
+    fn read_block(&self, block: BlockId, out: &mut Vec<u8>);
+
+    /// Fills a block with what [`BlockBytes::read_block`] gave.
+    fn write_block(&mut self, block: BlockId, bytes: &[u8]);
 }
 
 /// Rows of several sequences that are computed together.
