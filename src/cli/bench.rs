@@ -84,6 +84,8 @@ pub fn run(args: &BenchArgs, settings: &Settings) -> Result<Exit, Failure> {
         return Err(Failure::from(Diagnostic::error(fact).hint("ask for fewer with --depth, --prompt or --gen")));
     }
     options.window = Some(longest);
+    // What guesses gain depends on the text, and there is none here.
+    options.limits.speculate = false;
     // Room for the whole batch, and no more: memory that is used again and again, as in a long run. Fresh pages cost a
     // tenth of a short prefill.
     options.spare_blocks = cases.iter().map(|c| c.batch * c.tokens().div_ceil(BLOCK_TOKENS)).max().unwrap_or(0);
