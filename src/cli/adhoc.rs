@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::exit::Exit;
 use super::models::EngineArgs;
-use super::options::{ModelArgs, Settings};
+use super::options::{ModelArgs, Settings, Verbosity};
 use super::run::{RunArgs, perform};
 use super::{Failure, check, print};
 use crate::diagnostic::Diagnostic;
@@ -133,7 +133,16 @@ fn job(
     let checked = check::load(&run.file, &run.params, &run.model)?
         .map_err(|diagnostics| Failure { exit: Exit::Wrong, diagnostics: as_of_arguments(diagnostics) })?;
     let (report, exit) = perform(&checked.plan, &run, settings, false)?;
-    let records = fs::read_to_string(folder.path().join("out/all.jsonl")).unwrap_or_default();
+    let results = folder.path().join("out/all.jsonl");
+    let records = match fs::read_to_string(&results) {
+        Ok(records) => records,
+        // Nothing is written where no document came to an end.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            let fault = Diagnostic::error(format!("the results in {} cannot be read: {error}", results.display()));
+            return Err(Failure::new(Exit::OutOfResources, fault));
+        }
+    };
     for line in records.lines() {
         let record: Value = serde_json::from_str(line).unwrap_or_default();
         if args.json {
@@ -149,6 +158,10 @@ fn job(
         let why =
             document.failure.as_ref().map(ToString::to_string).into_iter().chain(document.partial.iter().cloned());
         why.for_each(|why| print::note(&print::shown(&format!("{} is {}: {why}", document.document, document.state))));
+        if settings.verbosity != Verbosity::Quiet {
+            let notes = document.notes.iter().map(|note| format!("note: {}: {note}", document.document));
+            notes.for_each(|note| print::note(&print::shown(&note)));
+        }
     }
     Ok(exit)
 }

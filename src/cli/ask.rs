@@ -87,7 +87,7 @@ const SHORT_WORDS: usize = 4;
 pub fn run(args: &AskArgs, settings: &Settings) -> Result<Exit, Failure> {
     let quiet = settings.verbosity == Verbosity::Quiet;
     let (library, base) = shelf(args, settings)?;
-    let exit = if library.num_failed > 0 { Exit::SomeFailed } else { Exit::Done };
+    let mut exit = if library.num_failed > 0 { Exit::SomeFailed } else { Exit::Done };
     let progress = Progress::new(settings);
     let preference = match &args.model.model {
         Some(model) => vec![model.clone()],
@@ -97,12 +97,11 @@ pub fn run(args: &AskArgs, settings: &Settings) -> Result<Exit, Failure> {
     let as_of = super::generate::DEFAULT_AS_OF;
     let model = OnDemand::new(preference, settings, args.engine.options(), quantize, as_of, &progress);
     model.identity().map_err(no_model)?; // a fallback is told
-    let mut asked =
-        Asked { args, library, base, steps: steps(args)?, model: &model, generator: None, history: Vec::new() };
+    let steps = steps(args)?;
+    let mut asked = Asked { args, library, base, steps, model: &model, generator: None, history: Vec::new(), quiet };
 
     if let Some(question) = &args.question {
-        asked.answer(question)?;
-        return Ok(exit);
+        return Ok(if asked.answer(question)? { Exit::SomeFailed } else { exit });
     }
     let on_terminal = std::io::stdin().is_terminal();
     if on_terminal && !quiet {
@@ -121,7 +120,8 @@ pub fn run(args: &AskArgs, settings: &Settings) -> Result<Exit, Failure> {
             return Ok(exit);
         }
         if !line.trim().is_empty() {
-            asked.answer(line.trim())?;
+            let is_partial = asked.answer(line.trim())?;
+            exit = if is_partial { Exit::SomeFailed } else { exit };
         }
     }
 }
@@ -213,10 +213,12 @@ struct Asked<'a> {
     model: &'a OnDemand<'a>,
     generator: Option<Arc<dyn Generator>>, // loaded for the first question
     history: Vec<Value>,                   // `{question, answer}`
+    quiet: bool,
 }
 
 impl Asked<'_> {
-    fn answer(&mut self, question: &str) -> Result<(), Failure> {
+    /// Answers, and returns whether a step left something out.
+    fn answer(&mut self, question: &str) -> Result<bool, Failure> {
         let started = Instant::now();
         let generator = match &self.generator {
             Some(generator) => generator.clone(),
@@ -233,7 +235,7 @@ impl Asked<'_> {
             "history": self.history,
         });
         let document = Document::of(Format::Text, question.to_owned());
-        let mut notes = Vec::new();
+        let (mut notes, mut left_out) = (Vec::new(), Vec::new());
         for (id, step) in &self.steps {
             let context = StepContext {
                 document: &document,
@@ -245,7 +247,8 @@ impl Asked<'_> {
                 library: Some(&self.library),
             };
             let StepOutput { value, notes: said, partial, .. } = step.run(&context).map_err(step_failure)?;
-            notes.extend(said.into_iter().chain(partial));
+            notes.extend(said);
+            left_out.extend(partial);
             names["steps"][*id] = value;
         }
         let reply = &names["steps"]["reply"];
@@ -257,14 +260,16 @@ impl Asked<'_> {
             let passages = &names["steps"]["found"]["explain"];
             let judged = names["steps"]["best"]["explain"].clone();
             print::json(&json!({ "question": question, "answer": reply, "found": passages, "rerank": judged,
-                "notes": notes, "seconds": seconds, "model": generator.card() }))?;
-            return Ok(());
+                "notes": notes, "partial": left_out, "seconds": seconds, "model": generator.card() }))?;
+        } else {
+            self.show(reply, &names["steps"]["found"])?;
         }
-        self.show(reply, &names["steps"]["found"])?;
-        if self.args.explain {
-            notes.iter().for_each(|n| print::note(&print::shown(n)));
+        if !self.quiet {
+            let notes = notes.iter().map(|note| format!("note: {note}"));
+            let told = notes.chain(left_out.iter().map(|what| format!("warning: the answer is partial: {what}")));
+            told.for_each(|line| print::note(&print::shown(&line)));
         }
-        Ok(())
+        Ok(!left_out.is_empty())
     }
 
     fn show(&self, reply: &Value, found: &Value) -> Result<(), Failure> {

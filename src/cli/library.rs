@@ -7,8 +7,7 @@ use serde_json::json;
 
 use super::Failure;
 use super::embedder::ResidentEmbedder;
-use super::exit::Exit;
-use super::index::{Listed, bring, files, summary, tell_failed};
+use super::index::{Listed, Unbrought, bring, files, summary, tell_failed, tell_warnings};
 use super::options::{Settings, Verbosity};
 use super::print;
 use crate::corpus::index::{self, DiskIndex, Embed, IndexError, Retriever, UpdateReport};
@@ -74,9 +73,10 @@ impl Shelves {
         let quiet = settings.verbosity == Verbosity::Quiet;
         let brought = match bring(&folder, &wanted, listed.clone(), embedder.as_ref(), fresh, cancel, settings) {
             // It is a copy of what its files hold: made anew without asking, and said.
-            Err(failure) if failure.exit == Exit::NoModel && folder.exists() => {
-                let facts = failure.diagnostics.iter().map(|d| print::shown(&format!("{}; made anew", d.message)));
-                facts.filter(|_| !quiet).for_each(|fact| print::note(&fact));
+            Err(Unbrought::Index(error @ (IndexError::Damaged { .. } | IndexError::Mismatch { .. }))) => {
+                if !quiet {
+                    print::note(&print::shown(&format!("{error}; made anew")));
+                }
                 bring(&folder, &wanted, listed, embedder.as_ref(), true, cancel, settings)?
             }
             other => other?,
@@ -87,8 +87,10 @@ impl Shelves {
         }
         if !quiet {
             tell(name, report, brought.seconds);
+            tell_warnings(report);
             brought.notes.iter().for_each(|note| print::note(&print::shown(note)));
         }
+        tell_failed(report);
         self.num_failed += report.failed.len();
         self.shelves.insert(name.to_owned(), Shelf { index: DiskIndex::open(Path::new(&folder))?, embedder });
         Ok(())
@@ -105,7 +107,6 @@ fn tell(name: &str, report: &UpdateReport, seconds: f64) {
     if report.read > 0 || report.removed > 0 {
         print::note(&print::shown(&format!("index {name}: {}", summary(report, seconds))));
     }
-    tell_failed(report);
 }
 
 impl Library for Shelves {

@@ -30,7 +30,7 @@ pub struct MergeArgs {
 pub fn run(args: &MergeArgs, settings: &Settings) -> Result<Exit, Failure> {
     let Checked { plan, .. } = check::load(&args.file, &args.params, &ModelArgs::default())?
         .map_err(|diagnostics| Failure { exit: Exit::Wrong, diagnostics })?;
-    let (progress, reader, evaluator) = (Progress::new(settings), CorpusReader::new(), Evaluator::default());
+    let (progress, reader, evaluator) = (Progress::new(settings), CorpusReader::new()?, Evaluator::default());
     // No step is done here, so the model is never asked for.
     let (engine, as_of) = (EngineOptions::default(), super::generate::DEFAULT_AS_OF);
     let model = OnDemand::new(Vec::new(), settings, engine, Quantize::Auto, as_of, &progress);
@@ -67,6 +67,7 @@ fn summary(report: &MergeReport) -> String {
     };
     list("missing", &report.missing);
     list("wrote the page of another document, to be done again without shards", &report.clashes);
+    list("done by another pipeline, model or index than the last run, to be run again", &report.outdated);
     for output in &report.outputs {
         text.push_str(&format!("{}: {} in {}\n", output.name, output.written, output.path));
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::exit::Exit;
 use super::options::Settings;
+use super::read::isolation;
 use super::{Failure, models};
 use crate::corpus::document::Document;
 use crate::corpus::reader::{self, Isolation, ReadOptions, ReadReason};
@@ -142,12 +143,12 @@ impl hub::Observer for Heard<'_> {
 
 /// The corpus' reader, with the child process that parses what is not plain text.
 pub struct CorpusReader {
-    isolation: Option<Isolation>,
+    isolation: Isolation,
 }
 
 impl CorpusReader {
-    pub fn new() -> Self {
-        Self { isolation: std::env::current_exe().ok().map(Isolation::new) }
+    pub fn new() -> Result<Self, Failure> {
+        Ok(Self { isolation: isolation()? })
     }
 }
 
@@ -156,7 +157,7 @@ impl DocumentReader for CorpusReader {
         let wrong =
             |e: serde_json::Error| StepError { reason: Reason::Unreadable, detail: format!("read options: {e}") };
         let mut options: ReadOptions = serde_json::from_value(options.clone()).map_err(wrong)?;
-        options.isolation = self.isolation.clone();
+        options.isolation = Some(self.isolation.clone());
         reader::read(path, &options).map_err(|e| StepError { reason: reason(e.reason), detail: e.detail })
     }
 }

@@ -63,7 +63,7 @@ impl ReaderArgs {
         let mut options: ReadOptions = serde_json::from_value(keys.into())
             .map_err(|error| Failure::wrong(format!("`--read` cannot be understood: {error}")))?;
         options.passwords.extend(self.password.iter().cloned());
-        options.isolation = std::env::current_exe().ok().map(Isolation::new);
+        options.isolation = Some(isolation()?);
         Ok(options)
     }
 
@@ -81,6 +81,17 @@ impl ReaderArgs {
         })?;
         reader::read_bytes(&bytes, path, options)
     }
+}
+
+/// Returns the child process that parses what is not plain text. Without it nothing is parsed: its limits are the ones
+/// that hold for hostile files.
+pub fn isolation() -> Result<Isolation, Failure> {
+    let cannot = |error: std::io::Error| {
+        let fault =
+            Diagnostic::error(format!("quarry's own program file, which parses documents, is not found: {error}"));
+        Failure::new(Exit::OutOfResources, fault.hint("call quarry by its full path; /proc must be there on Linux"))
+    };
+    std::env::current_exe().map(Isolation::new).map_err(cannot)
 }
 
 /// Returns what a file that gave no document ends a command with: for one file, nothing was done.

@@ -134,7 +134,7 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
         true => None,
         false => Some(Shelves::of_plan(plan, &cancel, settings)?),
     };
-    let reader = CorpusReader::new();
+    let reader = CorpusReader::new()?;
     let evaluator = Evaluator::default();
     let mut environment =
         RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
@@ -156,11 +156,21 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
         jobs: args.jobs.map(usize::from),
     };
     let outcome = run_pipeline(plan, &environment);
-    let report = outcome.map_err(|error| failure(error, settings))?;
+    let mut report = outcome.map_err(|error| failure(error, settings))?;
+    let num_unread = library.as_ref().map_or(0, |l| l.num_failed);
+    if num_unread > 0 {
+        let files = if num_unread == 1 { "1 file" } else { &format!("{num_unread} files") };
+        let note = format!("{files} of the indexes could not be read: nothing in them was found");
+        observer.on(&Event::Note(&note));
+        report.notes.push(note);
+    }
     if let Some(path) = &args.metrics_file {
         write_metrics(path, &report).map_err(|error| cannot_write(path, &error))?;
     }
-    let exit = exit(&report, &signals);
+    let exit = match exit(&report, &signals) {
+        Exit::Done if num_unread > 0 => Exit::SomeFailed,
+        exit => exit,
+    };
     Ok((report, exit))
 }
 

@@ -6,13 +6,16 @@ use clap::Args;
 use serde_json::json;
 
 use super::exit::Exit;
+use super::library::Shelves;
 use super::on_demand::CorpusReader;
 use super::options::{ModelArgs, ParamArgs, Settings, Verbosity};
 use super::{Failure, check, print};
 use crate::diagnostic::Diagnostic;
+use crate::inference::engine::CancelToken;
 use crate::pipeline::check::Checked;
 use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::run::{TestReport, TrialEnvironment, test};
+use crate::steps::Library;
 
 /// Run the tests of a pipeline file, with scripted answers
 #[derive(Args, Debug)]
@@ -36,9 +39,19 @@ pub fn run(args: &TestArgs, settings: &Settings) -> Result<Exit, Failure> {
     }
     let cannot = |error| Diagnostic::error(format!("no folder for the documents of the tests: {error}"));
     let scratch = tempfile::tempdir().map_err(|error| Failure::new(Exit::OutOfResources, cannot(error)))?;
-    let (reader, evaluator) = (CorpusReader::new(), Evaluator::default());
+    let (reader, evaluator) = (CorpusReader::new()?, Evaluator::default());
     let started = jiff::Zoned::now();
-    let environment = TrialEnvironment { reader: &reader, evaluator: &evaluator, started, scratch: scratch.path() };
+    let library = match plan.indexes.is_empty() {
+        true => None,
+        false => Some(Shelves::of_plan(&plan, &CancelToken::default(), settings)?),
+    };
+    let environment = TrialEnvironment {
+        reader: &reader,
+        evaluator: &evaluator,
+        library: library.as_ref().map(|l| l as &dyn Library),
+        started,
+        scratch: scratch.path(),
+    };
     let reports = test(&plan, &environment);
     let num_failed = reports.iter().filter(|r| !r.ok).count();
     if args.json {

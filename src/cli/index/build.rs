@@ -1,5 +1,6 @@
 //! `quarry index build` and `update`: which files, how they are read and cut, and what was done.
 
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -10,13 +11,16 @@ use serde_json::{Value, json};
 use crate::cli::embedder::ResidentEmbedder;
 use crate::cli::exit::Exit;
 use crate::cli::options::{Settings as CliSettings, Verbosity};
+use crate::cli::read::isolation;
 use crate::cli::run::Signals;
 use crate::cli::{Failure, print};
 use crate::corpus::chunker::ChunkOptions;
 use crate::corpus::document::Document;
 use crate::corpus::index::update::{Content, How};
-use crate::corpus::index::{DiskIndex, Embed, Origin, Settings, UpdateReport, WordPieces, Writer, update as bring_up};
-use crate::corpus::reader::{Isolation, ReadOptions, read};
+use crate::corpus::index::{
+    DiskIndex, Embed, IndexError, Origin, Settings, UpdateReport, WordPieces, Writer, update as bring_up,
+};
+use crate::corpus::reader::{ReadOptions, read};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::CancelToken;
 use crate::pipeline::inputs;
@@ -120,6 +124,33 @@ pub struct Brought {
     pub seconds: f64,
 }
 
+/// Why an index could not be brought up to its files.
+pub enum Unbrought {
+    Index(IndexError),
+    Other(Failure),
+}
+
+impl From<IndexError> for Unbrought {
+    fn from(error: IndexError) -> Self {
+        Self::Index(error)
+    }
+}
+
+impl From<Failure> for Unbrought {
+    fn from(failure: Failure) -> Self {
+        Self::Other(failure)
+    }
+}
+
+impl From<Unbrought> for Failure {
+    fn from(why: Unbrought) -> Self {
+        match why {
+            Unbrought::Index(error) => error.into(),
+            Unbrought::Other(failure) => failure,
+        }
+    }
+}
+
 /// What is read, and what was passed over on the way.
 pub type Listed = (Vec<Origin>, Vec<String>);
 
@@ -132,7 +163,7 @@ pub fn bring(
     fresh: bool,
     cancel: &CancelToken,
     settings: &CliSettings,
-) -> Result<Brought, Failure> {
+) -> Result<Brought, Unbrought> {
     let started = Instant::now();
     let chunk = ChunkOptions::parse(&wanted.split).map_err(|faults| {
         let fault = |f: &crate::corpus::chunker::ChunkFault| Diagnostic::error(format!("--{}: {}", f.key, f.message));
@@ -140,7 +171,7 @@ pub fn bring(
     })?;
     let mut options: ReadOptions = serde_json::from_value(wanted.read.clone())
         .map_err(|e| Failure::wrong(format!("the index's reading options: {e}")))?;
-    options.isolation = std::env::current_exe().ok().map(|exe| Isolation::new(exe));
+    options.isolation = Some(isolation()?);
 
     let mut writer = if fresh { Writer::fresh(index, wanted)? } else { Writer::open(index, wanted)? };
     let meter = Meter::new(settings);
@@ -198,7 +229,20 @@ pub fn origins(from: &Value, index: &Path) -> Result<Listed, Failure> {
         notes = passed_over;
         found.extend(files);
     }
+    refuse_twins(&found)?;
     Ok((found, notes))
+}
+
+/// A name stands for one document: of two, the later would take the other's place without a word.
+fn refuse_twins(origins: &[Origin]) -> Result<(), Failure> {
+    let mut seen = HashSet::new();
+    match origins.iter().find(|o| !seen.insert(o.name.as_str())) {
+        None => Ok(()),
+        Some(twin) => {
+            let fault = Diagnostic::error(format!("two of the documents to be indexed are called `{}`", twin.name));
+            Err(fault.hint("give each another `_id`, or build an index for each source").into())
+        }
+    }
 }
 
 /// Lists the files of a source under their names from `base`.
@@ -226,6 +270,7 @@ fn rows(path: &Path) -> Result<Vec<Origin>, Failure> {
     let cannot = |e: std::io::Error| Failure::wrong(format!("{} cannot be read: {e}", path.display()));
     let file = std::io::BufReader::new(std::fs::File::open(path).map_err(cannot)?);
     let mut found = Vec::new();
+    let mut lines = HashMap::new();
     for (number, line) in file.lines().enumerate() {
         let line = line.map_err(cannot)?;
         if line.trim().is_empty() {
@@ -236,6 +281,10 @@ fn rows(path: &Path) -> Result<Vec<Origin>, Failure> {
         let (Some(name), Some(body)) = (text("_id"), text("text")) else {
             return Err(Failure::wrong(format!("{}:{}: a document has `_id` and `text`", path.display(), number + 1)));
         };
+        if let Some(first) = lines.insert(name.clone(), number + 1) {
+            let place = format!("{}:{}", path.display(), number + 1);
+            return Err(Failure::wrong(format!("{place}: the `_id` `{name}` is already that of line {first}")));
+        }
         let title = text("title").unwrap_or_default();
         found.push(Origin { name, content: Content::Text { title, text: body } });
     }
@@ -252,6 +301,9 @@ fn report(index: &Path, brought: &Brought, as_json: bool, settings: &CliSettings
     if !as_json {
         notes.iter().for_each(|note| print::note(&print::shown(note)));
         tell_failed(report);
+        if settings.verbosity != Verbosity::Quiet {
+            tell_warnings(report);
+        }
     }
     Ok(())
 }
@@ -273,12 +325,22 @@ pub fn summary(report: &UpdateReport, seconds: f64) -> String {
 
 /// Names the files that could not be read, not endlessly many.
 pub fn tell_failed(report: &UpdateReport) {
+    tell(&report.failed, "warning: ", "could not be read");
+}
+
+/// Says what was dropped, repaired or doubted of files that were read, not endlessly often.
+pub fn tell_warnings(report: &UpdateReport) {
+    tell(&report.warnings, "note: ", "remarks of the reader");
+}
+
+fn tell(of_files: &[(String, String)], before: &str, what: &str) {
     const MOST: usize = 20;
-    for (file, why) in report.failed.iter().take(MOST) {
-        print::note(&print::shown(&format!("warning: {file}: {why}")));
+    for (file, why) in of_files.iter().take(MOST) {
+        print::note(&print::shown(&format!("{before}{file}: {why}")));
     }
-    if report.failed.len() > MOST {
-        print::note(&format!("and {} more; --json names them all", report.failed.len() - MOST));
+    if of_files.len() > MOST {
+        let more = of_files.len() - MOST;
+        print::note(&format!("and {more} more {what}; `quarry index build --json` gives them all"));
     }
 }
 

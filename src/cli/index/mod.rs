@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-pub use build::{Listed, bring, default_split, files, origins, resident, summary, tell_failed};
+pub use build::{
+    Listed, Unbrought, bring, default_split, files, origins, resident, summary, tell_failed, tell_warnings,
+};
 pub use search::show_hits;
 
 use super::embedder::ResidentEmbedder;

@@ -24,6 +24,9 @@ pub struct FileEntry {
     pub language: String,
     pub first_row: u64, // rows are numbers of passages, each given out once
     pub num_passages: u64,
+    /// What the reader dropped, repaired or doubted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     #[serde(flatten)]
     pub state: FileState,
 }

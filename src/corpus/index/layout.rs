@@ -21,6 +21,10 @@ use super::analysis::ANALYSIS;
 /// The layout of folder and files: goes up when an older quarry could not read them.
 pub const FORMAT: u32 = 1;
 
+/// What the reader and the chunker make of a file's bytes: goes up when an older quarry would have made other passages
+/// of them, for files are read again only when their bytes change.
+const READING: u32 = 1;
+
 const MARKER: &str = "quarry-index.json";
 
 /// How an index is made: with other settings it is another index.
@@ -53,6 +57,8 @@ impl Settings {
 struct Marker {
     quarry_index: u32, // the format
     analysis: u32,
+    #[serde(default)]
+    reading: u32,
     settings: Settings,
 }
 
@@ -96,6 +102,9 @@ impl Layout {
         if marker.analysis != ANALYSIS {
             return mismatch(format!("was made by analysis {}, this quarry has {ANALYSIS}", marker.analysis));
         }
+        if marker.reading != READING {
+            return mismatch(format!("was read by reading {}, this quarry has {READING}", marker.reading));
+        }
         Ok(marker.settings)
     }
 
@@ -122,7 +131,7 @@ impl Layout {
     }
 
     fn write_marker(&self, settings: &Settings) -> Result<(), IndexError> {
-        let marker = Marker { quarry_index: FORMAT, analysis: ANALYSIS, settings: settings.clone() };
+        let marker = Marker { quarry_index: FORMAT, analysis: ANALYSIS, reading: READING, settings: settings.clone() };
         let text =
             serde_json::to_string_pretty(&marker).map_err(|e| IndexError::damaged(&self.folder, e.to_string()))?;
         write_durably(&self.folder.join(MARKER), |file| file.write_all(text.as_bytes()))
@@ -223,6 +232,9 @@ mod tests {
         let marker = fs::read_to_string(folder.path().join(MARKER)).unwrap();
         fs::write(folder.path().join(MARKER), marker.replace("\"quarry_index\": 1", "\"quarry_index\": 99")).unwrap();
         assert!(layout.settings().unwrap_err().to_string().contains("format 99"));
+        // One from before readings were counted, too.
+        fs::write(folder.path().join(MARKER), marker.replace("\"reading\": 1,", "")).unwrap();
+        assert!(layout.settings().unwrap_err().to_string().contains("read by reading 0"));
         layout.clear().unwrap();
         assert!(matches!(layout.settings(), Err(IndexError::Missing { .. })));
     }

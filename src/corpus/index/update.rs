@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::passage::Passage;
 use super::query::language_of;
+use super::writer::ReadFile;
 use super::{Embed, FileEntry, FileState, IndexError, Writer};
 use crate::corpus::chunker::{ChunkOptions, TokenCounter, chunk};
 use crate::corpus::document::{Document, Format};
@@ -52,6 +53,8 @@ pub struct UpdateReport {
     pub unchanged: usize,
     /// Not read, and why: `changed` and `added` do not count them.
     pub failed: Vec<(String, String)>,
+    /// What the reader dropped, repaired or doubted, of every file that stands in the index.
+    pub warnings: Vec<(String, String)>,
     pub read: usize,     // files that were read now
     pub passages: usize, // written now
     pub text_bytes: u64, // of the documents read
@@ -110,6 +113,8 @@ pub fn update(writer: &mut Writer, origins: &[Origin], how: &How<'_>) -> Result<
         }
     }
     writer.commit()?;
+    let files = writer.table().files.iter();
+    report.warnings = files.flat_map(|(name, f)| f.warnings.iter().map(|w| (name.clone(), w.clone()))).collect();
     Ok(report)
 }
 
@@ -168,6 +173,7 @@ struct Prepared {
     sha256: String,
     bytes: u64,
     language: String,
+    warnings: Vec<String>,
     passages: Result<Vec<Passage>, String>,
 }
 
@@ -199,9 +205,9 @@ fn prepare(origin: &Origin, how: &How<'_>) -> Prepared {
         Ok(document) => {
             let language = language(&document);
             let passages = Ok(passages(&origin.name, &document, &language, how));
-            Prepared { sha256, bytes, language, passages }
+            Prepared { sha256, bytes, language, warnings: document.warnings, passages }
         }
-        Err(why) => Prepared { sha256, bytes, language: String::new(), passages: Err(why) },
+        Err(why) => Prepared { sha256, bytes, language: String::new(), warnings: Vec::new(), passages: Err(why) },
     }
 }
 
@@ -266,7 +272,8 @@ fn put(
                 text_bytes += passages.iter().map(|p| p.text.len() as u64).sum::<u64>();
                 report.passages += passages.len();
                 *(if was_there { &mut report.changed } else { &mut report.added }) += 1;
-                writer.put(&origin.name, (ready.sha256, ready.bytes, ready.language), &passages, own)?;
+                let Prepared { sha256, bytes, language, warnings, .. } = ready;
+                writer.put(&origin.name, ReadFile { sha256, bytes, language, warnings }, &passages, own)?;
             }
             Err(why) => {
                 report.failed.push((origin.name.clone(), why.clone()));

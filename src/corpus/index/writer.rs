@@ -23,6 +23,14 @@ const DEAD_MAX: f32 = 0.2;
 /// More files of vectors than this are made one.
 const VECTOR_FILES_MAX: usize = 8;
 
+/// What is kept of a file that was read, beside its passages.
+pub struct ReadFile {
+    pub sha256: String,
+    pub bytes: u64,
+    pub language: String,
+    pub warnings: Vec<String>,
+}
+
 /// Writes an index; there is one at a time, in all processes.
 pub struct Writer {
     layout: Layout,
@@ -91,7 +99,7 @@ impl Writer {
     pub fn put(
         &mut self,
         file: &str,
-        entry: (String, u64, String), // SHA-256, bytes, language
+        entry: ReadFile,
         passages: &[Passage],
         vectors: Vec<Vec<f32>>,
     ) -> Result<(), IndexError> {
@@ -109,10 +117,10 @@ impl Writer {
             self.rows.extend(first_row..self.payload.next_row);
             self.vectors.extend(vectors);
         }
-        let (sha256, bytes, language) = entry;
-        let num_passages = passages.len() as u64;
-        let state = FileState::Indexed;
-        self.table.files.insert(file.to_owned(), FileEntry { sha256, bytes, language, first_row, num_passages, state });
+        let ReadFile { sha256, bytes, language, warnings } = entry;
+        let (num_passages, state) = (passages.len() as u64, FileState::Indexed);
+        let entry = FileEntry { sha256, bytes, language, first_row, num_passages, warnings, state };
+        self.table.files.insert(file.to_owned(), entry);
         Ok(())
     }
 
@@ -125,6 +133,7 @@ impl Writer {
             language: String::new(),
             first_row: self.payload.next_row,
             num_passages: 0,
+            warnings: Vec::new(),
             state: FileState::Failed { why },
         };
         self.table.files.insert(file.to_owned(), entry);

@@ -101,9 +101,15 @@ fn message_starts(bytes: &[u8]) -> Vec<(usize, usize)> {
 fn read(message: &Message<'_>, build: &mut Build, around: &Around<'_>) -> Result<(), Refusal> {
     head(message, build);
     let mut inner = Vec::new(); // ids of parts that are files of their own
-    let body: Vec<u32> =
-        if message.text_body.is_empty() { message.html_body.clone() } else { message.text_body.clone() };
-    for id in body {
+    // A plain text that is blank stands for a page whose words are in the HTML alone.
+    let is_wordless = |id: &u32| match message.parts.get(*id as usize).map(|part| &part.body) {
+        Some(PartType::Text(text)) => text.trim().is_empty(),
+        Some(PartType::Html(_)) => false,
+        _ => true,
+    };
+    let in_html = !message.html_body.is_empty() && message.text_body.iter().all(is_wordless);
+    let body = if in_html { &message.html_body } else { &message.text_body };
+    for &id in body {
         let Some(part) = message.parts.get(id as usize) else { continue };
         let source = part.offset_body as usize..part.offset_end as usize;
         if part.is_encoding_problem {
@@ -123,7 +129,7 @@ fn read(message: &Message<'_>, build: &mut Build, around: &Around<'_>) -> Result
             return Ok(());
         }
     }
-    inner.extend(message.attachments.iter().filter(|id| !message.text_body.contains(id)));
+    inner.extend(message.attachments.iter().filter(|id| !body.contains(id)));
     // What is only there in HTML beside the text is the same once more; pictures of it are no text.
     around.take_members(inner.len())?;
     for (index, id) in inner.into_iter().enumerate() {

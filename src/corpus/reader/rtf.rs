@@ -1,5 +1,5 @@
 //! Rich Text Format 1.9: words, paragraphs, headings, lists, tables, notes. Groups cost no stack; what a destination
-//! holds that is no words (fonts, pictures, objects) is passed over.
+//! holds that is no words (fonts, pictures, data of objects) is passed over.
 
 mod compressed;
 mod words;
@@ -25,6 +25,10 @@ enum Destination {
     Body,
     /// Passed over, with all groups inside.
     Nowhere,
+    /// An object or a shape: passed over, but for the words that show.
+    Shape,
+    /// A text box: paragraphs of their own behind the one it hangs on.
+    Box,
     /// What the file says of itself: only some of it is kept.
     Info,
     Title,
@@ -39,6 +43,7 @@ enum Destination {
 #[derive(Clone, Copy)]
 struct Group {
     destination: Destination,
+    outside: Destination, // of the shape or object that is open
     code_page: u16,
     skip: usize, // characters that stand in for a Unicode one
 }
@@ -60,7 +65,8 @@ struct Rtf<'b> {
     title: String,
     author: String,
     note: String,
-    notes: Vec<String>,
+    boxed: String,
+    notes: Vec<String>, // and text boxes, to be written behind the open paragraph
     marker: String,
     level: Option<u8>,
     depth: usize,
@@ -73,7 +79,7 @@ struct Rtf<'b> {
 
 impl<'b> Rtf<'b> {
     fn new(build: &'b mut Build) -> Self {
-        let now = Group { destination: Destination::Body, code_page: 1252, skip: 1 };
+        let now = Group { destination: Destination::Body, outside: Destination::Body, code_page: 1252, skip: 1 };
         Self {
             build,
             groups: Vec::new(),
@@ -91,6 +97,7 @@ impl<'b> Rtf<'b> {
             title: String::new(),
             author: String::new(),
             note: String::new(),
+            boxed: String::new(),
             notes: Vec::new(),
             marker: String::new(),
             level: None,
@@ -118,8 +125,10 @@ impl<'b> Rtf<'b> {
                 Token::Close => self.close(),
                 Token::Word(b"*", _) => {
                     // A destination that a reader may pass over, unless it is known to hold words.
-                    if !matches!(tokens.peek_word(), Some(b"shptxt" | b"footnote" | b"annotation" | b"listtext")) {
-                        self.now.destination = Destination::Nowhere;
+                    match tokens.peek_word() {
+                        Some(b"shptxt" | b"footnote" | b"annotation" | b"listtext") => {}
+                        Some(b"shpinst") => self.open_shape(),
+                        _ => self.now.destination = Destination::Nowhere,
                     }
                 }
                 Token::Word(b"bin", Some(length)) => tokens.pass(usize::try_from(length).unwrap_or(0)),
@@ -127,7 +136,7 @@ impl<'b> Rtf<'b> {
                 Token::Byte(byte, escaped) => {
                     if self.to_skip > 0 {
                         self.to_skip -= 1;
-                    } else if self.now.destination == Destination::Nowhere {
+                    } else if matches!(self.now.destination, Destination::Nowhere | Destination::Shape) {
                         // Pictures are the most of many files.
                     } else if escaped || !matches!(byte, b'\r' | b'\n') {
                         self.pending.push(byte);
@@ -139,9 +148,14 @@ impl<'b> Rtf<'b> {
             }
         }
         self.decode();
+        self.end_note();
+        self.end_box();
         self.now.destination = Destination::Body;
         self.end_paragraph(bytes.len());
         self.end_table();
+        // What a cut file left in a table, and the notes of its last rows.
+        self.in_table = false;
+        self.end_paragraph(bytes.len());
         let (title, author) = (std::mem::take(&mut self.title), std::mem::take(&mut self.author));
         self.build.meta("title", &title);
         self.build.meta("author", &author);
@@ -152,10 +166,10 @@ impl<'b> Rtf<'b> {
         let inner = self.now.destination;
         self.now = self.groups.pop().unwrap_or(self.now);
         if inner == Destination::Note && self.now.destination != Destination::Note {
-            let note = std::mem::take(&mut self.note);
-            if !note.trim().is_empty() {
-                self.notes.push(note);
-            }
+            self.end_note();
+        }
+        if inner == Destination::Box && self.now.destination != Destination::Box {
+            self.end_box();
         }
         if inner == Destination::Styles {
             let name = std::mem::take(&mut self.style_name).to_lowercase();
@@ -172,8 +186,11 @@ impl<'b> Rtf<'b> {
         if word != b"u" {
             self.decode();
         }
-        if self.now.destination == D::Nowhere {
-            return;
+        match (self.now.destination, word) {
+            (D::Nowhere, _) => return,
+            (D::Shape, b"shptxt" | b"result") => {}
+            (D::Shape, _) => return,
+            _ => {}
         }
         match word {
             b"u" => self.unicode(value.unwrap_or(0)),
@@ -198,12 +215,14 @@ impl<'b> Rtf<'b> {
                 self.now.code_page = page.unwrap_or(self.code_page);
             }
             b"s" if self.now.destination == D::Styles => self.style = value.unwrap_or(0),
-            b"s" => self.level = self.headings.iter().find(|(s, _)| Some(*s) == value).map(|(_, level)| *level),
+            b"s" if self.now.destination == D::Body => {
+                self.level = self.headings.iter().find(|(s, _)| Some(*s) == value).map(|(_, level)| *level);
+            }
             b"outlinelevel" if self.now.destination == D::Body => {
                 self.level = value.and_then(|v| u8::try_from(v).ok()).filter(|v| *v < 9).map(|v| v + 1);
             }
-            b"ilvl" => self.depth = usize::try_from(value.unwrap_or(0)).unwrap_or(0),
-            b"colortbl" | b"pict" | b"object" | b"fldinst" | b"filetbl" | b"revtbl" | b"listtable" | b"themedata"
+            b"ilvl" if self.now.destination == D::Body => self.depth = usize::try_from(value.unwrap_or(0)).unwrap_or(0),
+            b"colortbl" | b"pict" | b"shprslt" | b"fldinst" | b"filetbl" | b"revtbl" | b"listtable" | b"themedata"
             | b"datastore" | b"xmlnstbl" | b"rsidtbl" | b"generator" | b"latentstyles" | b"nonshppict" | b"private"
             | b"bkmkstart" | b"bkmkend" | b"atnid" | b"atnauthor" | b"atntime" | b"atnref" | b"deleted" | b"xe"
             | b"tc" | b"listoverridetable" | b"company" | b"operator" | b"doccomm" | b"creatim" | b"revtim"
@@ -212,7 +231,9 @@ impl<'b> Rtf<'b> {
             {
                 self.now.destination = D::Nowhere;
             }
-            b"result" => self.now.destination = D::Body,
+            b"object" => self.open_shape(),
+            b"result" if self.now.destination == D::Shape => self.now.destination = self.now.outside,
+            b"shptxt" => self.now.destination = D::Box,
             b"info" => self.now.destination = D::Info,
             b"title" => self.now.destination = D::Title,
             b"author" => self.now.destination = D::Author,
@@ -221,6 +242,10 @@ impl<'b> Rtf<'b> {
             b"par" | b"sect" | b"page" => self.end_paragraph(at),
             b"line" => self.push("\n"),
             b"tab" => self.push("\t"),
+            // What is said of a paragraph in a note or a box is not said of the one it hangs on.
+            b"intbl" | b"trowd" | b"pard" if self.now.destination != D::Body => {}
+            b"cell" if self.now.destination != D::Body => self.push(" "),
+            b"row" if self.now.destination != D::Body => self.end_paragraph(at),
             b"intbl" => self.in_table = true,
             b"trowd" if self.cells.is_empty() && self.text.is_empty() => self.row_at = at,
             b"pard" => {
@@ -279,9 +304,10 @@ impl<'b> Rtf<'b> {
             D::Title => &mut self.title,
             D::Author => &mut self.author,
             D::Note => &mut self.note,
+            D::Box => &mut self.boxed,
             D::Marker => &mut self.marker,
             D::Styles => &mut self.style_name,
-            D::Nowhere | D::Fonts | D::Info => return,
+            D::Nowhere | D::Shape | D::Fonts | D::Info => return,
         };
         to.push_str(text);
     }
@@ -290,6 +316,7 @@ impl<'b> Rtf<'b> {
         match self.now.destination {
             Destination::Body => {}
             Destination::Note => return self.note.push(' '),
+            Destination::Box => return self.end_box(),
             _ => return,
         }
         if self.in_table {
@@ -309,7 +336,29 @@ impl<'b> Rtf<'b> {
             }
         }
         for note in std::mem::take(&mut self.notes) {
-            self.build.paragraph(&format!("Note: {}", note.trim()), None);
+            self.build.paragraph(&note, None);
+        }
+    }
+
+    /// Begins a shape or an object, unless it stands in something that is passed over.
+    fn open_shape(&mut self) {
+        if !matches!(self.now.destination, Destination::Nowhere | Destination::Shape) {
+            self.now.outside = self.now.destination;
+            self.now.destination = Destination::Shape;
+        }
+    }
+
+    fn end_note(&mut self) {
+        let note = std::mem::take(&mut self.note);
+        if !note.trim().is_empty() {
+            self.notes.push(format!("Note: {}", note.trim()));
+        }
+    }
+
+    fn end_box(&mut self) {
+        let text = std::mem::take(&mut self.boxed);
+        if !text.trim().is_empty() {
+            self.notes.push(text);
         }
     }
 
@@ -359,6 +408,23 @@ mod tests {
             r"{\rtf1\pard before\par\trowd\pard\intbl a\cell b\cell\row\trowd\pard\intbl c\par d\cell e\cell\row\pard after\par}",
         );
         assert_eq!(document.text, "before\n\n| a | b |\n| --- | --- |\n| c d | e |\n\nafter");
+    }
+
+    #[test]
+    fn text_boxes_and_what_objects_show_are_read() {
+        let document = read(
+            r"{\rtf1\pard be{\shp{\*\shpinst\shpleft0{\sp{\sn pib}{\sv{\pict 0102}}}{\shptxt \pard in the\par\pard box\par}}{\shprslt in the box}}fore\par
+{\object\objemb{\*\objclass Sheet}{\*\objdata 0102}{\result \pard shown\par}}{\deleted {\object{\result gone}}}after\par}",
+        );
+        assert_eq!(document.text, "before\n\nin the\n\nbox\n\nshown\n\nafter");
+    }
+
+    #[test]
+    fn a_note_says_nothing_of_the_paragraph_it_hangs_on() {
+        let document = read(
+            r"{\rtf1\pard\outlinelevel0 Head{\footnote\pard\s7 see there}\par\pard\intbl a{\footnote in a cell}\cell\row}",
+        );
+        assert_eq!(document.text, "# Head\n\nNote: see there\n\n| a |\n| --- |\n\nNote: in a cell");
     }
 
     #[test]

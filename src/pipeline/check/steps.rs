@@ -202,6 +202,9 @@ fn build(
     let when = options.remove("when").and_then(|w| w.as_str().map(str::to_owned));
     // It stays among the options: a check does by it.
     let on_error = options.get("on_error").and_then(on_error).unwrap_or(run_on_error);
+    if on_error == OnError::Mark {
+        options.insert("on_error".into(), "mark".into()); // also where the run says so
+    }
     let mut expression = |key: &str| options.remove(key).and_then(|e| e.as_str().map(str::to_owned));
     let (over, foreach) = (expression("over"), expression("foreach"));
     let per = options.get("per").and_then(Value::as_str).and_then(Per::named).unwrap_or_default();

@@ -28,13 +28,15 @@ pub struct MergeReport {
     pub missing: Vec<String>,
     /// Documents of different shards that wrote the same page: both have to be done again, in one run.
     pub clashes: Vec<String>,
+    /// Inputs that were done by another pipeline, model or index than the last run's: to be done again.
+    pub outdated: Vec<String>,
     pub outputs: Vec<OutputReport>,
     pub quarantine: Option<String>,
 }
 
 impl MergeReport {
     pub fn is_complete(&self) -> bool {
-        self.missing.is_empty() && self.clashes.is_empty()
+        self.missing.is_empty() && self.clashes.is_empty() && self.outdated.is_empty()
     }
 }
 
@@ -78,9 +80,14 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
         failed: 0,
         missing: Vec::new(),
         clashes: clashes.into_iter().collect(),
+        outdated: Vec::new(),
         outputs: Vec::new(),
         quarantine: None,
     };
+    let standing = || listing.inputs.iter().filter_map(|i| journal.get(&i.document)?.last());
+    let pipeline_hash = standing().max_by_key(|entry| &entry.run).map(|e| e.pipeline.clone()).unwrap_or_default();
+    let outdated = standing().filter(|entry| entry.pipeline != pipeline_hash);
+    report.outdated = outdated.map(|entry| entry.document.clone()).collect();
     let is_whole = |entry: &Entry| entry.pages.iter().all(|page| is_intact(page, &plan.folder));
     for input in &listing.inputs {
         match journal.get(&input.document).and_then(History::last) {
@@ -90,7 +97,6 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
             _ => report.missing.push(input.document.clone()),
         }
     }
-    let pipeline_hash = journal.histories().values().find_map(|h| Some(h.last()?.pipeline.clone())).unwrap_or_default();
     let num_inputs = listing.inputs.len();
     let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &run, num_inputs };
     let mut ledger = Ledger::open(&job, journal, &listing.inputs)?;

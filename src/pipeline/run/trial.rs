@@ -21,11 +21,13 @@ use crate::pipeline::plan::{Plan, TestPlan, TestText};
 use crate::pipeline::report::State;
 use crate::pipeline::sink::file_names::safe_name;
 use crate::pipeline::sink::{self, Provenance, QUARRY_VERSION};
+use crate::steps::Library;
 
 /// What the tests of a plan need from outside.
 pub struct TrialEnvironment<'a> {
     pub reader: &'a dyn DocumentReader,
     pub evaluator: &'a Evaluator,
+    pub library: Option<&'a dyn Library>, // `None`: the plan has no indexes
     pub started: jiff::Zoned,
     pub scratch: &'a Path, // an empty folder
 }
@@ -64,7 +66,7 @@ fn one(plan: &Plan, env: &TrialEnvironment<'_>, index: usize, test: &TestPlan) -
         plan,
         evaluator,
         model: &model,
-        library: None,
+        library: env.library,
         cancel,
         started: Instant::now(),
         tell: &|_: DocumentEvent<'_>| (),

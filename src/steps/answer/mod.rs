@@ -199,7 +199,7 @@ impl Answer {
         out.usage += answer.usage;
         let salvaged = schema::salvage(&answer.text);
         if answer.finish == FinishReason::Length {
-            out.notes.push(format!("the answer was cut off at {ANSWER_TOKENS} tokens"));
+            out.partial.push(format!("the answer was cut off at {ANSWER_TOKENS} tokens"));
         }
         let items = salvaged.map(|s| s.value).and_then(|v| v.as_array().cloned()).unwrap_or_default();
         let mut said = Vec::new();

@@ -66,3 +66,16 @@ fn a_letter_is_no_message() {
     assert!(looks_like("Received: from x\n by y\nFrom: a@b\nSubject: z\n\nhi", false));
     assert!(!looks_like("Anna: hello\nBen: hi\nX-ray: no", false));
 }
+
+#[test]
+fn the_page_is_read_where_the_plain_text_is_blank() {
+    let message = |plain: &str| {
+        format!(
+            "Subject: s\r\nFrom: a@b\r\nMIME-Version: 1.0\r\nContent-Type: multipart/alternative; boundary=\"x\"\r\n\r\n\
+             --x\r\nContent-Type: text/plain\r\n\r\n{plain}\r\n--x\r\nContent-Type: text/html\r\n\r\n\
+             <p>the page</p>\r\n--x--\r\n"
+        )
+    };
+    assert_eq!(read(message(" \r\n").as_bytes()).text, "From: a@b\nSubject: s\n\nthe page");
+    assert_eq!(read(message("the words").as_bytes()).text, "From: a@b\nSubject: s\n\nthe words");
+}

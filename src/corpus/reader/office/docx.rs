@@ -76,10 +76,14 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
             continue;
         }
         build.part(name.as_str());
-        for (text, source) in drawing::paragraphs(&xml) {
-            build.paragraph(&text, Some(source));
-        }
+        let (paragraphs, fault) = drawing::paragraphs(&xml);
+        paragraphs.into_iter().for_each(|(text, source)| build.paragraph(&text, Some(source)));
+        parts::warn_of(fault, name, &mut build);
     }
+    let mut chunks: Vec<String> =
+        relations.values().filter(|r| r.kind == "aFChunk" && !r.external).map(|r| r.target.clone()).collect();
+    chunks.sort();
+    parts::warn_of_embedded(package, &chunks, &mut build);
     if body.num_deleted > 0 {
         let deletions = count(body.num_deleted, "tracked deletion is", "tracked deletions are");
         build.warn(format!("{deletions} not part of the text"));

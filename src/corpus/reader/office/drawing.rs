@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
+use super::parts;
 use super::xml::{Node, Xml};
 use crate::corpus::reader::build::{Build, Row};
 use crate::corpus::reader::turns::squeeze;
 
-/// Returns the paragraphs of DrawingML, but for those of placeholders that every page repeats.
-pub fn paragraphs(xml: &str) -> Vec<(String, Range<usize>)> {
+/// Returns the paragraphs of DrawingML, but for those of placeholders that every page repeats, and the fault that ended
+/// reading early.
+pub fn paragraphs(xml: &str) -> (Vec<(String, Range<usize>)>, Option<String>) {
     let mut found = Vec::new();
     let mut open: Option<(String, usize)> = None;
     let (mut in_text, mut furniture) = (false, false);
@@ -35,13 +37,17 @@ pub fn paragraphs(xml: &str) -> Vec<(String, Range<usize>)> {
             Node::Text(_) => {}
         }
     }
-    found
+    let rest = open.filter(|(text, _)| !furniture && !text.trim().is_empty());
+    found.extend(rest.map(|(text, from)| (squeeze(&text), from..xml.len())));
+    (found, reader.fault)
 }
 
 /// Writes a chart as its title and a table: a row for each category, a column for each series.
 pub fn read_chart(name: &str, xml: &str, build: &mut Build) {
     build.part(name);
-    let title = paragraphs(xml).into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(" ");
+    let (paragraphs, fault) = paragraphs(xml);
+    parts::warn_of(fault, name, build);
+    let title = paragraphs.into_iter().map(|(text, _)| text).collect::<Vec<_>>().join(" ");
     let mut series: Vec<Vec<String>> = Vec::new();
     let mut categories: Vec<String> = Vec::new();
     let (mut of, mut in_value) = ("", false);

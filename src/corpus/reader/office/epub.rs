@@ -64,8 +64,8 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
     if !missing.is_empty() {
         build.warn(format!("its spine names pages that are not in it: {}", missing.join(", ")));
     }
-    parts::dublin_core(&xml, &mut build);
-    let authors: Vec<String> = texts(&xml, "creator");
+    parts::dublin_core(&opf, &xml, &mut build);
+    let (authors, _) = texts(&xml, "creator"); // its fault is named already
     if authors.len() > 1 {
         build.document.meta.insert("author".into(), authors.join(", "));
     }

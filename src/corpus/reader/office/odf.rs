@@ -1,5 +1,7 @@
 //! OpenDocument 1.3 texts and presentations: paragraphs, headings, lists, tables, notes, annotations, slides.
 
+use std::collections::HashSet;
+
 use super::package::Package;
 use super::parts;
 use super::transcript;
@@ -8,6 +10,7 @@ use crate::corpus::document::{Document, Format};
 use crate::corpus::reader::budget::Around;
 use crate::corpus::reader::build::Build;
 use crate::corpus::reader::flow::{Flow, Kind, Note};
+use crate::corpus::reader::turns::count;
 use crate::corpus::reader::{ReadReason, Refusal};
 
 pub fn parse(package: &mut Package<'_>, format: Format, around: &Around<'_>) -> Result<Document, Refusal> {
@@ -22,16 +25,60 @@ pub fn parse(package: &mut Package<'_>, format: Format, around: &Around<'_>) -> 
     };
     let mut build = Build::new(format, around.options);
     build.part(name);
-    Body::default().read(&xml, &mut build);
+    let mut body = Body::default();
+    body.read(name, &xml, &mut build);
+    if body.num_deleted > 0 {
+        let deletions = count(body.num_deleted, "tracked deletion is", "tracked deletions are");
+        build.warn(format!("{deletions} not part of the text"));
+    }
+    // Master pages of presentations hold words about where to write, those of texts hold headers and footers.
+    if format == Format::Odt {
+        read_margins(package, &mut build, around)?;
+    }
+    parts::warn_of_embedded(package, &[], &mut build);
     if let Some(meta) = package.text("meta.xml", around)? {
-        parts::dublin_core(&meta, &mut build);
+        parts::dublin_core("meta.xml", &meta, &mut build);
     }
     let document = build.finish()?;
     if format == Format::Odt { transcript::found(document, around.options) } else { Ok(document) }
 }
 
+/// Reads headers and footers, each paragraph once: pages of one document share them.
+fn read_margins(package: &mut Package<'_>, build: &mut Build, around: &Around<'_>) -> Result<(), Refusal> {
+    let name = "styles.xml";
+    let Some(xml) = package.text(name, around)? else { return Ok(()) };
+    build.part(name);
+    Body { margins: Some(Margins::default()), ..Body::default() }.read(name, &xml, build);
+    Ok(())
+}
+
+/// Headers and footers, where only they are read.
+#[derive(Default)]
+struct Margins {
+    depth: usize,
+    seen: HashSet<String>,
+}
+
+impl Margins {
+    /// Whether a node stands in a header or a footer.
+    fn take(&mut self, node: &Node<'_>) -> bool {
+        let is_margin = |name: &str| {
+            let side = name.strip_prefix("header").or_else(|| name.strip_prefix("footer"));
+            matches!(side, Some("" | "-left" | "-first"))
+        };
+        match node {
+            Node::Open(tag) => self.depth += usize::from(is_margin(tag.name())),
+            Node::Close(end) => self.depth = self.depth.saturating_sub(usize::from(is_margin(end.name()))),
+            Node::Text(_) => {}
+        }
+        self.depth > 0
+    }
+}
+
 #[derive(Default)]
 struct Body {
+    margins: Option<Margins>,
+    num_deleted: usize,
     open: Vec<Paragraph>, // a note inside a paragraph holds paragraphs
     lists: Vec<u32>,      // items counted so far, one for each open list
     in_item: bool,        // whether the next paragraph is the first of its item
@@ -42,6 +89,7 @@ struct Body {
     in_slide_notes: bool,
     author: Option<String>,
     in_author: bool,
+    annotations: Vec<usize>, // paragraphs that were open where each open one began
     links: Vec<(usize, String)>,
     num_notes: u32,
 }
@@ -53,13 +101,19 @@ struct Paragraph {
 }
 
 impl Body {
-    fn read(&mut self, xml: &str, build: &mut Build) {
+    fn read(&mut self, part: &str, xml: &str, build: &mut Build) {
         let mut flow = Flow::new(build);
         let mut reader = Xml::new(xml);
         while let Some(node) = reader.next() {
             let at = reader.at.clone();
+            if self.margins.as_mut().is_some_and(|margins| !margins.take(&node)) {
+                continue;
+            }
             match node {
-                Node::Open(tag) if self.ignored > 0 || is_ignored(tag.name()) => self.ignored += 1,
+                Node::Open(tag) if self.ignored > 0 || self.is_ignored(tag.name()) => {
+                    self.num_deleted += usize::from(tag.name() == "deletion");
+                    self.ignored += 1;
+                }
                 Node::Close(_) if self.ignored > 0 => self.ignored -= 1,
                 Node::Open(tag) => self.open(&tag, at.start, &mut flow),
                 Node::Close(end) => self.close(end.name(), at.end, &mut flow),
@@ -79,9 +133,7 @@ impl Body {
         while let Some(paragraph) = self.open.pop() {
             flow.paragraph(Kind::Plain, &paragraph.text, paragraph.at..xml.len());
         }
-        if let Some(fault) = reader.fault.take() {
-            flow.build.warn(format!("`content.xml` {fault}; what stands behind is not read"));
-        }
+        parts::warn_of(reader.fault, part, flow.build);
         flow.finish(xml.len());
     }
 
@@ -117,9 +169,10 @@ impl Body {
             }
             "annotation" => {
                 self.author = None;
+                self.annotations.push(self.open.len());
                 flow.open_note("Comment".into(), at);
             }
-            "creator" => self.in_author = true,
+            "creator" if self.is_of_annotation() => self.in_author = true,
             "a" => {
                 let words_at = self.open.last().map_or(0, |p| p.text.len());
                 self.links.push((words_at, tag.attr("href").unwrap_or_default()));
@@ -151,6 +204,9 @@ impl Body {
                 if !paragraph.text.trim().is_empty() {
                     self.in_item = false;
                 }
+                if self.margins.as_mut().is_some_and(|m| !m.seen.insert(paragraph.text.trim().to_owned())) {
+                    return;
+                }
                 flow.paragraph(kind, &paragraph.text, paragraph.at..end);
                 if self.open.is_empty() {
                     self.notes.drain(..).for_each(|note| note.write(flow.build));
@@ -181,6 +237,7 @@ impl Body {
                 }
             }
             "annotation" => {
+                self.annotations.pop();
                 let author = self.author.take().map(|a| format!(" by {a}")).unwrap_or_default();
                 let note = flow.close_note(end).map(|note| note.labeled(format!("Comment{author}")));
                 self.notes.extend(note);
@@ -191,6 +248,20 @@ impl Body {
             "creator" => self.in_author = false,
             "notes" => self.in_slide_notes = false,
             _ => {}
+        }
+    }
+
+    /// Whether an element stands in an annotation but not in its words: fields of the text have the same names.
+    fn is_of_annotation(&self) -> bool {
+        self.annotations.last() == Some(&self.open.len())
+    }
+
+    /// What was deleted and only tracked, the number of a note that the text gets anew, and the date of an annotation.
+    fn is_ignored(&self, name: &str) -> bool {
+        match name {
+            "tracked-changes" | "note-citation" | "forms" | "object-ole" | "script" => true,
+            "date" | "date-string" => self.is_of_annotation(),
+            _ => false,
         }
     }
 
@@ -210,9 +281,4 @@ fn push_words(text: &mut String, words: &str) {
             c => text.push(c),
         }
     }
-}
-
-/// What was deleted and only tracked, the number of a note that the text gets anew, and the date of an annotation.
-fn is_ignored(name: &str) -> bool {
-    matches!(name, "tracked-changes" | "note-citation" | "date" | "date-string" | "forms" | "object-ole" | "script")
 }

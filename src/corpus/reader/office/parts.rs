@@ -7,6 +7,7 @@ use super::xml::{Node, Xml, texts};
 use crate::corpus::reader::Refusal;
 use crate::corpus::reader::budget::Around;
 use crate::corpus::reader::build::Build;
+use crate::corpus::reader::turns::count;
 
 /// One relation of a part.
 pub struct Relation {
@@ -55,15 +56,41 @@ pub fn resolved(folder: &str, target: &str) -> String {
     path.join("/")
 }
 
+/// Says where a part could not be read on from.
+pub fn warn_of(fault: Option<String>, part: &str, build: &mut Build) {
+    if let Some(fault) = fault {
+        build.warn(format!("`{part}` {fault}; what stands behind is not read"));
+    }
+}
+
+/// Names files that are embedded in a document and read by no reader of it: those of the package and `more`.
+pub fn warn_of_embedded(package: &Package<'_>, more: &[String], build: &mut Build) {
+    const MAX_NAMED: usize = 8;
+    // OOXML keeps them in a folder, OpenDocument as documents inside the document.
+    let is_embedded = |name: &&String| {
+        let in_folder = name.contains("/embeddings/") && !name.contains("/_rels/") && !name.ends_with('/');
+        (in_folder || name.ends_with("/content.xml")) && !more.contains(name)
+    };
+    let found: Vec<&str> = more.iter().chain(package.names().iter().filter(is_embedded)).map(String::as_str).collect();
+    if found.is_empty() {
+        return;
+    }
+    let named = found[..found.len().min(MAX_NAMED)].join(", ");
+    let rest = if found.len() > MAX_NAMED { ", …" } else { "" };
+    let files = count(found.len(), "embedded file is", "embedded files are");
+    build.warn(format!("{files} not read: {named}{rest}"));
+}
+
 /// Takes title, author, dates and language from the properties of an OOXML package.
 pub fn core_properties(package: &mut Package<'_>, build: &mut Build, around: &Around<'_>) -> Result<(), Refusal> {
-    let Some(xml) = package.text("docProps/core.xml", around)? else { return Ok(()) };
-    dublin_core(&xml, build);
+    let name = "docProps/core.xml";
+    let Some(xml) = package.text(name, around)? else { return Ok(()) };
+    dublin_core(name, &xml, build);
     Ok(())
 }
 
-/// Takes what XML says in the terms of the Dublin Core, as OOXML, ODF and EPUB do.
-pub fn dublin_core(xml: &str, build: &mut Build) {
+/// Takes what XML says in the terms of the Dublin Core, as OOXML, ODF and EPUB do; `part` is the member that says it.
+pub fn dublin_core(part: &str, xml: &str, build: &mut Build) {
     let fields = [
         ("title", "title"),
         ("creator", "author"),
@@ -75,11 +102,13 @@ pub fn dublin_core(xml: &str, build: &mut Build) {
         ("language", "language"),
         ("subject", "subject"),
     ];
+    let mut fault = None;
     for (element, key) in fields {
-        for text in texts(xml, element).into_iter().take(1) {
-            build.meta(key, &text);
-        }
+        let (found, fault_of_part) = texts(xml, element);
+        found.first().into_iter().for_each(|text| build.meta(key, text));
+        fault = fault_of_part; // every pass meets the same
     }
+    warn_of(fault, part, build);
     // `de-DE` is German to those who ask for `de`.
     if let Some(language) = build.document.meta.get_mut("language") {
         let main = language.split(['-', '_']).next().unwrap_or_default().to_lowercase();

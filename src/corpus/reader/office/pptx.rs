@@ -47,6 +47,7 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
         let numbers = hidden.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         build.warn(format!("hidden slides are read too: {numbers}"));
     }
+    parts::warn_of_embedded(package, &[], &mut build);
     parts::core_properties(package, &mut build, around)?;
     build.finish()
 }
@@ -201,23 +202,28 @@ fn read_slide(xml: &str, relations: &HashMap<String, Relation>, build: &mut Buil
 /// Writes the paragraphs of a part that is all words, each after `label`.
 fn read_lines(name: &str, xml: &str, label: &str, build: &mut Build) {
     build.part(name);
-    for (text, source) in paragraphs(xml) {
+    let (paragraphs, fault) = paragraphs(xml);
+    for (text, source) in paragraphs {
         build.paragraph(&format!("{label}{text}"), Some(source));
     }
+    parts::warn_of(fault, name, build);
 }
 
 fn read_notes(name: &str, xml: &str, build: &mut Build) {
     build.part(name);
     let mut label = "Notes: ";
-    for (text, source) in paragraphs(xml) {
+    let (paragraphs, fault) = paragraphs(xml);
+    for (text, source) in paragraphs {
         build.paragraph(&format!("{label}{text}"), Some(source));
         label = "";
     }
+    parts::warn_of(fault, name, build);
 }
 
 fn read_comments(name: &str, xml: &str, build: &mut Build) {
     build.part(name);
-    let comments = texts(xml, "text");
+    let (comments, fault) = texts(xml, "text");
+    parts::warn_of(fault, name, build);
     for comment in comments.iter().filter(|c| !c.trim().is_empty()) {
         build.paragraph(&format!("Comment: {}", squeeze(comment)), None);
     }

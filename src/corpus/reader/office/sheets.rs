@@ -41,8 +41,9 @@ pub fn parse(
         if format == Format::Xlsx {
             read_beside(package, &mut build, around)?;
         } else if let Some(meta) = package.text("meta.xml", around)? {
-            parts::dublin_core(&meta, &mut build);
+            parts::dublin_core("meta.xml", &meta, &mut build);
         }
+        parts::warn_of_embedded(package, &[], &mut build);
         parts::core_properties(package, &mut build, around)?;
     }
     build.finish()
@@ -71,6 +72,7 @@ fn read_all<'b, B: Reader<Cursor<&'b [u8]>>>(
     let sheets: Vec<_> = book.sheets_metadata().iter().map(|s| (s.name.clone(), s.typ, s.visible)).collect();
     for (name, kind, visible) in sheets {
         if kind != SheetType::WorkSheet {
+            build.warn(format!("the sheet `{name}` is {}, which is not read", kind_text(kind)));
             continue;
         }
         match rows_of(book, &name) {
@@ -88,6 +90,16 @@ fn read_all<'b, B: Reader<Cursor<&'b [u8]>>>(
         }
     }
     Ok(())
+}
+
+fn kind_text(kind: SheetType) -> &'static str {
+    match kind {
+        SheetType::WorkSheet => "a sheet of cells",
+        SheetType::DialogSheet => "a dialog",
+        SheetType::MacroSheet => "a sheet of macros",
+        SheetType::ChartSheet => "a chart alone",
+        SheetType::Vba => "a module of code",
+    }
 }
 
 /// Cell by cell, so that a lonely cell at the end of a sheet costs no memory.
@@ -184,18 +196,18 @@ fn read_beside(package: &mut Package<'_>, build: &mut Build, around: &Around<'_>
         if is_xml && name.starts_with("xl/") && file.starts_with("comments") {
             let Some(xml) = package.text(&name, around)? else { continue };
             build.part(name.as_str());
-            read_paragraphs(&xml, "comment", build);
+            read_paragraphs(&name, &xml, "comment", build);
         } else if is_xml && name.starts_with("xl/drawings/") && file.starts_with("drawing") {
             let Some(xml) = package.text(&name, around)? else { continue };
             build.part(name.as_str());
-            read_paragraphs(&xml, "txBody", build);
+            read_paragraphs(&name, &xml, "txBody", build);
         }
     }
     Ok(())
 }
 
-/// Writes the words of every element of that name as a paragraph.
-fn read_paragraphs(xml: &str, element: &str, build: &mut Build) {
+/// Writes the words of every element of that name as a paragraph; `part` is the member that holds them.
+fn read_paragraphs(part: &str, xml: &str, element: &str, build: &mut Build) {
     let mut open: Option<(String, usize)> = None;
     let mut in_text = false;
     let mut reader = Xml::new(xml);
@@ -222,6 +234,10 @@ fn read_paragraphs(xml: &str, element: &str, build: &mut Build) {
             Node::Text(_) => {}
         }
     }
+    if let Some((text, from)) = open.filter(|(text, _)| !text.ends_with(": ")) {
+        build.paragraph(&squeeze(&text), Some(from..xml.len()));
+    }
+    parts::warn_of(reader.fault, part, build);
 }
 
 #[cfg(test)]

@@ -188,6 +188,53 @@ fn an_open_document_keeps_its_structure() {
     assert_eq!(locked.unwrap_err().0, ReadReason::Encrypted);
 }
 
+fn read_odt(content: &str, more: &[(&str, &str)]) -> Document {
+    let first = [("mimetype", "application/vnd.oasis.opendocument.text"), ("content.xml", content)];
+    read(&[&first[..], more].concat())
+}
+
+#[test]
+fn dates_and_creators_of_the_text_are_words() {
+    let content = r#"<o><text:p>Made on <text:date>1 May</text:date> by <text:creator>Eva</text:creator>.<office:annotation><dc:creator>Ben</dc:creator>
+        <dc:date>2026</dc:date><text:p>not <text:date>2 May</text:date>?</text:p></office:annotation></text:p></o>"#;
+    assert_eq!(read_odt(content, &[]).text, "Made on 1 May by Eva.\n\nComment by Ben: not 2 May?");
+}
+
+#[test]
+fn headers_of_an_open_document_are_read_once_and_deletions_and_objects_are_named() {
+    let content = r#"<o><text:tracked-changes><text:changed-region><text:deletion><text:p>gone</text:p></text:deletion></text:changed-region></text:tracked-changes>
+        <text:p>body</text:p></o>"#;
+    let styles = r#"<s><style:style><text:p>sample</text:p></style:style><style:header-style/><style:master-page><style:header><text:p>Secret</text:p></style:header>
+        <style:footer><text:p>Foot</text:p></style:footer></style:master-page><style:master-page><style:header-first><text:p>Secret</text:p></style:header-first></style:master-page></s>"#;
+    let document = read_odt(content, &[("styles.xml", styles), ("Object 1/content.xml", "<o/>")]);
+    assert_eq!(document.text, "body\n\nSecret\n\nFoot");
+    assert_eq!(
+        document.warnings,
+        ["1 tracked deletion is not part of the text", "1 embedded file is not read: Object 1/content.xml"]
+    );
+}
+
+#[test]
+fn embedded_files_and_parts_that_are_damaged_are_named() {
+    let mut members = docx(&p("words"));
+    members[3].1 = r#"<R><Relationship Id="a" Type="x/aFChunk" Target="chunk.html"/><Relationship Id="d" Type="x/diagramData" Target="d.xml"/>
+        <Relationship Id="c" Type="x/chart" Target="charts/c.xml"/></R>"#.into();
+    members.push(("word/chunk.html", "<p>more</p>".into()));
+    members.push(("word/embeddings/book.xlsx", "PK".into()));
+    members.push(("word/d.xml", "<d><a:p><a:t>seen</a:t></a:p><".into()));
+    members.push(("word/charts/c.xml", "<c><a:p><a:t>T</a:t></a:p><".into()));
+    let document = read(&members.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>());
+    assert_eq!(document.text, "words\n\nChart: T\n\nseen");
+    let warned = |start: &str| document.warnings.iter().any(|w| w.starts_with(start));
+    assert!(
+        warned("2 embedded files are not read: word/chunk.html, word/embeddings/book.xlsx"),
+        "{:?}",
+        document.warnings
+    );
+    assert!(warned("`word/d.xml` is damaged at byte 29"), "{:?}", document.warnings);
+    assert!(warned("`word/charts/c.xml` is damaged at byte 26"), "{:?}", document.warnings);
+}
+
 #[test]
 fn a_book_is_read_in_the_order_of_its_spine() {
     let document = read(&[
@@ -230,6 +277,36 @@ fn a_workbook_gives_cells_with_their_names() {
     assert_eq!(document.text, "## Data\n\n| name | 0.3 |  |\n| --- | --- | --- |\n|  |  | 7 |\n\nComment at B2: look");
     let cell = |word: &str| document.locate(document.text.find(word).unwrap()).cell.unwrap();
     assert_eq!((cell("0.3"), cell("7 |")), ("Data!C2".to_owned(), "Data!XFD1048576".to_owned()));
+}
+
+#[test]
+fn sheets_without_cells_and_damaged_comments_are_named() {
+    let office = "http://schemas.openxmlformats.org/officeDocument/2006/relationships";
+    let document = read(&[
+        ("[Content_Types].xml", "<Types/>"),
+        (
+            "_rels/.rels",
+            &format!(
+                r#"<Relationships><Relationship Id="r" Type="{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>"#
+            ),
+        ),
+        (
+            "xl/workbook.xml",
+            r#"<workbook xmlns:r="r"><sheets><sheet name="Sales" sheetId="1" r:id="r1"/></sheets></workbook>"#,
+        ),
+        (
+            "xl/_rels/workbook.xml.rels",
+            &format!(
+                r#"<Relationships><Relationship Id="r1" Type="{office}/chartsheet" Target="chartsheets/sheet1.xml"/></Relationships>"#
+            ),
+        ),
+        ("xl/chartsheets/sheet1.xml", "<chartsheet/>"),
+        ("xl/comments1.xml", r#"<c><comment ref="B2"><text><t>look</t></text></comment><"#),
+    ]);
+    assert_eq!(document.text, "Comment at B2: look");
+    assert_eq!(document.warnings.len(), 2, "{:?}", document.warnings);
+    assert_eq!(document.warnings[0], "the sheet `Sales` is a chart alone, which is not read");
+    assert!(document.warnings[1].starts_with("`xl/comments1.xml` is damaged at byte"), "{:?}", document.warnings);
 }
 
 #[test]

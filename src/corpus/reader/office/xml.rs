@@ -120,11 +120,12 @@ fn unescaped(value: &str) -> String {
     quick_xml::escape::unescape(value).map_or_else(|_| value.to_owned(), Cow::into_owned)
 }
 
-/// Returns the text of every element of that name, in order.
-pub fn texts(xml: &str, name: &str) -> Vec<String> {
+/// Returns the text of every element of that name, in order, and the fault that ended reading early.
+pub fn texts(xml: &str, name: &str) -> (Vec<String>, Option<String>) {
     let mut found = Vec::new();
     let mut open: Option<String> = None;
-    for node in Xml::new(xml) {
+    let mut reader = Xml::new(xml);
+    for node in reader.by_ref() {
         match node {
             Node::Open(tag) if tag.name() == name => open = Some(String::new()),
             Node::Close(end) if end.name() == name => found.extend(open.take()),
@@ -132,7 +133,8 @@ pub fn texts(xml: &str, name: &str) -> Vec<String> {
             _ => {}
         }
     }
-    found
+    found.extend(open);
+    (found, reader.fault)
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ run: {}
         "30:10 `steps.first` has no field `txt` | did you mean `text`?",
         "30:32 there is nothing called `parms` here | did you mean `params`?",
         "31:21 there is no filter `uper` | did you mean `upper`?",
-        "32:10 there is no verb `dedup`",
+        "32:10 there is no verb `dedup` | known verbs: split, summarize, render",
         "35:13 every document would write the same file `minutes.md` | name the document in it: {{ doc.stem }}",
         "36:17 the records of all documents go into one file: its path cannot name `doc` | `run.date` and `params` are known here",
         "36:50 `item` is known only where `explode` gives a list",
