@@ -266,12 +266,7 @@ impl<'a> Loader<'a> {
                 (0..n).map(|e| self.rows(info, e * each + from, rows)).collect::<Vec<_>>()
             })
         } else {
-            let [g, u, d] = [gate, up, down].map(|info| (self.source.bytes(info), info));
-            let row = |(bytes, info): (&'a [u8], &TensorInfo), i: usize| {
-                let len = bytes.len() / info.rows();
-                &bytes[i * len..(i + 1) * len]
-            };
-            let (g_row, u_row, d_row) = (|i| row(g, i), |i| row(u, i), |i| row(d, i));
+            let (g_row, u_row, d_row) = (|i| self.row(gate, i), |i| self.row(up, i), |i| self.row(down, i));
             let gate = RowSource { format: gate.format, rows: gate.rows(), cols: gate.cols(), row: &g_row };
             let up = RowSource { format: up.format, rows: up.rows(), cols: up.cols(), row: &u_row };
             let down = RowSource { format: down.format, rows: down.rows(), cols: down.cols(), row: &d_row };
@@ -299,10 +294,15 @@ impl<'a> Loader<'a> {
 
     /// A matrix whose row `i` is row `place(i)` of the tensor.
     fn rows_by(&self, info: &TensorInfo, count: usize, place: impl Fn(usize) -> usize + Sync) -> Matrix {
-        let bytes = self.source.bytes(info);
-        let row_bytes = bytes.len() / info.rows();
-        let row = |i: usize| &bytes[place(i) * row_bytes..(place(i) + 1) * row_bytes];
+        let row = |i: usize| self.row(info, place(i));
         Matrix::from_rows(&RowSource { format: info.format, rows: count, cols: info.cols(), row: &row })
+    }
+
+    /// The bytes of row `i` of a tensor.
+    fn row(&self, info: &TensorInfo, i: usize) -> &'a [u8] {
+        let bytes = self.source.bytes(info);
+        let len = bytes.len() / info.rows();
+        &bytes[i * len..(i + 1) * len]
     }
 
     /// Gives back what a layer's tensors hold of the file: the packed form is all that is read from now on.
