@@ -46,6 +46,15 @@ impl Progress {
         }
     }
 
+    /// Lets `write` write to the terminal without a bar in its way.
+    pub fn aside(&self, write: impl FnOnce()) {
+        let state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        match &state.documents {
+            Some(bar) if self.terminal => bar.suspend(write),
+            _ => write(),
+        }
+    }
+
     fn line(&self, state: &State, text: &str) {
         match &state.documents {
             Some(bar) if self.terminal => bar.suspend(|| print::note(text)),

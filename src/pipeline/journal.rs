@@ -119,23 +119,21 @@ impl Journal {
     /// Opens or begins the journal at `path`; `parts` takes half-written files. Every line that opens is believed,
     /// every other one is counted in the damage and gone from the file when this returns.
     pub fn open(path: &Path, parts: &Path, disk: &Disk) -> io::Result<(Self, Damage)> {
-        let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            other => other?,
-        };
-        let (entries, damage) = parse(&bytes);
+        let (entries, damage) = entries(path)?;
         if damage != Damage::default() {
             // Otherwise the next line would be glued to the torn one.
             disk.replace(parts, path, lines_of(&entries)?.as_bytes())?;
         }
-        let mut histories: BTreeMap<String, History> = BTreeMap::new();
         let lines = entries.len();
-        for entry in entries {
-            histories.entry(entry.document.clone()).or_default().take(entry);
-        }
+        let histories = histories(entries);
         let file = disk.append_to(path)?;
         let (path, parts, disk) = (path.to_path_buf(), parts.to_path_buf(), disk.clone());
         Ok((Self { path, parts, disk, file, histories, lines }, damage))
+    }
+
+    /// Returns what a journal tells, without a lock and without mending it: as far as a run of now has come.
+    pub fn read(path: &Path) -> io::Result<BTreeMap<String, History>> {
+        Ok(histories(entries(path)?.0))
     }
 
     /// Adds an entry and returns when it is on the disk.
@@ -167,6 +165,22 @@ impl Journal {
         self.file = self.disk.append_to(&self.path)?;
         Ok(())
     }
+}
+
+fn entries(path: &Path) -> io::Result<(Vec<Entry>, Damage)> {
+    let bytes = match std::fs::read(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        other => other?,
+    };
+    Ok(parse(&bytes))
+}
+
+fn histories(entries: Vec<Entry>) -> BTreeMap<String, History> {
+    let mut histories: BTreeMap<String, History> = BTreeMap::new();
+    for entry in entries {
+        histories.entry(entry.document.clone()).or_default().take(entry);
+    }
+    histories
 }
 
 fn parse(bytes: &[u8]) -> (Vec<Entry>, Damage) {

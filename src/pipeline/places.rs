@@ -135,6 +135,24 @@ impl Places {
         Ok(Self { state, targets, locks })
     }
 
+    /// Returns where a run's state stands or will stand, and makes and locks nothing.
+    pub fn state_of(
+        plan: &Plan,
+        state: Option<&Path>,
+        scope: &Scope,
+        shard: Option<Shard>,
+    ) -> Result<PathBuf, PlaceError> {
+        let state = match (state, plan.outputs.first()) {
+            (Some(given), _) => given.to_path_buf(),
+            (None, Some(output)) => {
+                let root = target(output, &plan.folder, scope)?.root;
+                fs::canonicalize(&root).unwrap_or(root).join(STATE_FOLDER).join(state_name(&plan.name))
+            }
+            (None, None) => plan.folder.join(STATE_FOLDER).join(state_name(&plan.name)),
+        };
+        Ok(shard.map_or_else(|| state.clone(), |shard| state.join(shard.folder())))
+    }
+
     /// Returns the folder for half-written files of the state.
     pub fn parts(&self) -> PathBuf {
         self.state.join(PARTS)

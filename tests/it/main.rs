@@ -3,8 +3,10 @@
 //! `tidy` reads the sources and `pipelines` and `model_files` need nothing else; `starter` needs the starter model and
 //! `shared_data` a folder of public transcripts. What cannot be had is skipped aloud: `SKIPPED: ...` on standard error.
 
+mod foresight;
 mod indexes;
 mod language;
+mod mistakes;
 mod model_files;
 mod pipelines;
 mod reading;

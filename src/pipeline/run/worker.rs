@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::commit::Ledger;
 use super::progress::Progress;
-use super::standing::{self, Standing};
+use super::standing::{self, Known, Standing};
 use super::walk::{Halt, Walk, Walked};
 use super::{Job, RunError, not_reached, time_left};
 use crate::corpus::document::Document;
@@ -57,7 +57,10 @@ impl<'a, 'm> Crew<'a, 'm> {
         ledger: Ledger,
         model: &'a LazyModel<'m>,
     ) -> Self {
-        let standings = standing::compare(job, inputs, selected, &ledger.journal);
+        let (force, retry) = (job.env.options.force, job.env.options.retry);
+        let histories = ledger.journal.histories();
+        let known = Known { plan: job.plan, pipeline_hash: job.pipeline_hash, histories, force, retry };
+        let standings = standing::compare(&known, inputs, selected);
         let bytes =
             standings.iter().filter_map(|s| if let Standing::ToDo { bytes, .. } = s { Some(bytes) } else { None });
         let progress = Progress::new(bytes.clone().count(), bytes.sum());
@@ -186,7 +189,7 @@ impl<'a, 'm> Crew<'a, 'm> {
                 let failure = failure_of(error.clone());
                 self.close(self.failed(input, String::new(), String::new(), Walked::default(), failure, None, 0.0))
             }
-            Standing::ToDo { sha256, bytes } => {
+            Standing::ToDo { sha256, bytes, .. } => {
                 let started = Instant::now();
                 self.progress.begin();
                 self.tell(input, DocumentEvent::Started);
@@ -327,7 +330,8 @@ impl<'a, 'm> Crew<'a, 'm> {
         };
         let (plan, evaluator, cancel) = (job.plan, job.env.evaluator, &job.env.cancel);
         let library = job.env.library;
-        Walk { plan, evaluator, model: self.model, cancel, library, started, tell: &tell }.run(document, names, walked)
+        let walk = Walk { plan, evaluator, model: self.model, cancel, library, started, tell: &tell, goes_on: false };
+        walk.run(document, names, walked)
     }
 
     fn write_outputs(
