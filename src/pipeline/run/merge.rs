@@ -68,7 +68,7 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
         for entry in [&history.good, &history.failed].into_iter().flatten() {
             // What has been done anew since, without shards, stays.
             if last_run(&known) < Some(entry.run.as_str()) {
-                journal.add(entry.clone()).map_err(state_fault)?;
+                journal.add(Entry::clone(entry)).map_err(state_fault)?;
             }
         }
     }
@@ -98,7 +98,8 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
         }
     }
     let num_inputs = listing.inputs.len();
-    let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &run, num_inputs };
+    let stamp = journal.stamp(&run.id);
+    let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &run, stamp, num_inputs };
     let mut ledger = Ledger::open(&job, journal, &listing.inputs)?;
     let filled = ledger.finish(&job)?;
     report.quarantine = ledger.write_quarantine(&job)?;
@@ -107,7 +108,7 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
     Ok(report)
 }
 
-/// The id of a document's last run: ids are times, and sort as these do.
+/// The stamp of a document's last run: it sorts by time, and never before an earlier one of the same folder.
 fn last_run(history: &History) -> Option<&str> {
     history.last().map(|entry| entry.run.as_str())
 }
