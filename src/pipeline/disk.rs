@@ -158,13 +158,13 @@ pub struct Appender {
 }
 
 impl Appender {
-    /// Adds one line and returns when it is on the disk. After an error nothing more is added: what is left of the line
+    /// Adds a line, or several with line ends between them, and returns when they are on the disk. After an error nothing more is added: what is left of the line
     /// is taken back, and a later line must not be glued to it where that fails too.
     pub fn append(&mut self, line: &str) -> io::Result<()> {
         if let Some(kind) = self.fault {
             return Err(io::Error::new(kind, "an earlier line could not be written"));
         }
-        let bytes = format!("{line}\n").into_bytes(); // one write: a kill tears at most this line
+        let bytes = format!("{line}\n").into_bytes(); // one write: a kill tears at most one line
         let added = self.add(&bytes);
         match &added {
             Ok(()) => self.len += bytes.len() as u64,

@@ -15,6 +15,7 @@ mod merging;
 mod names;
 mod places;
 mod shim;
+mod snapshots;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -172,7 +172,7 @@ struct Job<'a> {
     places: &'a Places,
     pipeline_hash: &'a str,
     run: &'a RunNames,
-    stamp: String, // of what is added to the journal
+    stamp: String,     // of what is added to the journal
     num_inputs: usize, // of this run: what `max_failed` is a share of
 }
 

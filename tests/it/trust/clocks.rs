@@ -60,7 +60,8 @@ fn a_clock_that_is_set_back_while_a_run_goes_on_ends_nothing_early() {
     whole.run().exits(0);
     for (first, then) in [("+0", "-3650d"), ("+0", "+3650d")] {
         let stage = batch(12, 40);
-        let limited = stage.read("p.yaml").replace("run: {", "run: { timeout: { document: 30s, step: 20s }, deadline: \"+1h\",");
+        let limited =
+            stage.read("p.yaml").replace("run: {", "run: { timeout: { document: 30s, step: 20s }, deadline: \"+1h\",");
         stage.write("p.yaml", limited);
         stage.write("count", first); // the file that faketime reads
         let mut command = stage.runs(&["--json"]);

@@ -27,7 +27,10 @@ fn killed() -> (Stage, u64) {
 #[test]
 fn a_comment_or_another_layout_redoes_nothing() {
     let (stage, done) = killed();
-    let text = stage.read("p.yaml").replace("steps:", "# What is asked.\nsteps:").replace("{ id: first, use", "{  id:  first,   use");
+    let text = stage
+        .read("p.yaml")
+        .replace("steps:", "# What is asked.\nsteps:")
+        .replace("{ id: first, use", "{  id:  first,   use");
     stage.write("p.yaml", text.replace("in_flight: 2", "in_flight: 3"));
     assert_eq!(counts(&stage.report(0)), [10 - done, 0, done]);
 }
@@ -72,7 +75,9 @@ fn another_model_redoes_every_document_and_a_run_cut_short_says_which_records_ar
 fn an_output_that_is_added_is_filled_without_asking_again() {
     let (stage, _) = killed();
     stage.run().exits(0);
-    let added = stage.read("p.yaml").replace("outputs:\n", "outputs:\n  - { name: more, path: out/more.jsonl, fields: { said: steps.second } }\n");
+    let added = stage
+        .read("p.yaml")
+        .replace("outputs:\n", "outputs:\n  - { name: more, path: out/more.jsonl, fields: { said: steps.second } }\n");
     stage.write("p.yaml", added);
     let report = stage.report(0);
     assert_eq!((&report["calls"]["made"], &report["calls"]["from_cache"]), (&json!(0), &json!(20)), "{report}");

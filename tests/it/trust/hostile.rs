@@ -24,8 +24,11 @@ const NASTY: &[&str] = &[
 
 /// One note for each nasty answer, which the first step gives.
 fn nasty() -> Stage {
-    let rules: Vec<Value> =
-        NASTY.iter().enumerate().map(|(n, answer)| json!({ "when": format!("Note {n}.\n"), "answer": answer })).collect();
+    let rules: Vec<Value> = NASTY
+        .iter()
+        .enumerate()
+        .map(|(n, answer)| json!({ "when": format!("Note {n}.\n"), "answer": answer }))
+        .collect();
     let stage = Stage::new(BATCH, json!(rules));
     (0..NASTY.len()).for_each(|n| note(&stage, n));
     stage
@@ -65,7 +68,8 @@ fn records_hold_what_was_said_one_line_each_and_tables_are_safe_to_open() {
     }
     // Guarded with an apostrophe, and otherwise what was said.
     for meant in NASTY.iter().filter(|n| !n.contains('\0')) {
-        let is_kept = |cell: &String| cell.trim_start_matches('\'') == *meant || cell.trim_start_matches('\'') == meant.trim();
+        let is_kept =
+            |cell: &String| cell.trim_start_matches('\'') == *meant || cell.trim_start_matches('\'') == meant.trim();
         assert!(cells.iter().any(is_kept), "{meant:?} is not in {cells:?}");
     }
 }

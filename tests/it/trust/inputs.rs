@@ -130,8 +130,8 @@ fn what_may_not_be_read_fails_alone_with_its_reason() {
         let mut nobody = Command::new("setpriv");
         nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(binary.join("quarry")).args(arguments);
         nobody.current_dir(stage.path(".")).env("QUARRY_CACHE_DIR", stage.path("cache")).env("NO_COLOR", "1");
-        let probe = Command::new("setpriv").args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg("test");
-        let mut probe = { let mut p = probe; p.arg("-r").arg(stage.path("p.yaml")); p };
+        let mut probe = Command::new("setpriv");
+        probe.args(["--reuid=65534", "--regid=65534", "--clear-groups", "test", "-r"]).arg(stage.path("p.yaml"));
         if !probe.status().is_ok_and(|s| s.success()) {
             skipped("no other user can be had here");
             return;

@@ -28,7 +28,10 @@ fn shards_give_the_bytes_of_one_run_and_a_run_afterwards_finds_nothing_to_do() {
         assert!(!stage.path("out/all.jsonl").exists(), "a shard writes no table");
     }
     let report = merged(&stage, 0);
-    assert_eq!((&report["done"], &report["missing"], report["shards"].as_array().unwrap().len()), (&json!(30), &json!([]), 4));
+    assert_eq!(
+        (&report["done"], &report["missing"], report["shards"].as_array().unwrap().len()),
+        (&json!(30), &json!([]), 4)
+    );
     assert_same(&stage, &whole.outputs(), "merged from four");
     assert_eq!(counts(&stage.report(0)), [0, 0, 30]);
     assert_same(&stage, &whole.outputs(), "after a run without shards");

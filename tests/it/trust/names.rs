@@ -13,11 +13,34 @@ use crate::support::run;
 fn whatever_a_document_is_called_its_page_is_one_file_inside_the_folder() {
     let longest = "long".repeat(2500);
     let titles = [
-        "../../x", "/abs", "a/../../b", "a\u{0}b", "CON", "con", ".", "..", "\u{1f980}", "-rf", "dot.", "blank ", "same",
-        "same", "SAME", "e\u{301}", "\u{e9}", "\\\\server\\share", "C:\\x", ".quarry", "\u{202e}dm", "{{ 7*7 }}", &longest,
+        "../../x",
+        "/abs",
+        "a/../../b",
+        "a\u{0}b",
+        "CON",
+        "con",
+        ".",
+        "..",
+        "\u{1f980}",
+        "-rf",
+        "dot.",
+        "blank ",
+        "same",
+        "same",
+        "SAME",
+        "e\u{301}",
+        "\u{e9}",
+        "\\\\server\\share",
+        "C:\\x",
+        ".quarry",
+        "\u{202e}dm",
+        "{{ 7*7 }}",
+        &longest,
     ];
     let stage = Stage::new(
-        &ECHO.replace("{{ doc.stem }}.md", "{{ doc.meta.title }}/{{ doc.meta.title }}.md").replace("name: echo", "name: batch"),
+        &ECHO
+            .replace("{{ doc.stem }}.md", "{{ doc.meta.title }}/{{ doc.meta.title }}.md")
+            .replace("name: echo", "name: batch"),
         json!([{ "answer": "x" }]),
     );
     for (n, title) in titles.iter().enumerate() {

@@ -38,7 +38,10 @@ fn a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on() {
             if place == "cache" {
                 // Answers that cannot be kept are said, and the work goes on.
                 let full = full.exits(0);
-                assert!(full.stderr.contains("cannot write the cache") && full.stderr.contains("space"), "{when}: {full}");
+                assert!(
+                    full.stderr.contains("cannot write the cache") && full.stderr.contains("space"),
+                    "{when}: {full}"
+                );
             } else {
                 let full = full.exits(9);
                 assert!(full.errors().len() == 1 && full.stderr.contains("No space left"), "{when}: {full}");
@@ -70,7 +73,10 @@ fn a_full_disk_for_temporary_files_or_events_does_not_end_a_run() {
     fs::write(disk.path.join("ballast"), vec![1; 60 << 10]).unwrap();
     let mut command = stage.runs(&["--events", "elsewhere/events.jsonl"]);
     let ended = run(command.env("TMPDIR", &disk.path)).exits(0);
-    assert!(ended.stderr.contains("events can no longer be written") || disk.path.join("events.jsonl").exists(), "{ended}");
+    assert!(
+        ended.stderr.contains("events can no longer be written") || disk.path.join("events.jsonl").exists(),
+        "{ended}"
+    );
     assert_same(&stage, &whole.outputs(), "temporary files on a full disk");
 }
 
