@@ -113,13 +113,16 @@ is_over() { ! squeue --noheader --jobs="$1" 2>/dev/null | grep -q .; }
 job=$(submit)
 echo "array job $job"
 wait_for 60 bash -c "ls out/*.md"
-# One task is ended as a node that fails would: what it has not done is missed, and a second submission does it.
+# One task is ended as a node that fails would do it, and one as its time does: what they have not done is missed, and a
+# second submission does it.
 scancel --signal=KILL "${job}_2"
+scancel --batch --signal=TERM "${job}_3"
 wait_for 300 is_over "$job"
 echo "first submission:$(states "$job")"
 code=0
 quarry merge batch.yaml > "$work/merge.out" || code=$?
 grep '4 shards, 200 documents' "$work/merge.out"
+grep -q '"is": "interrupted"' out/.quarry/batch/shard-3-of-4/run.json || { echo "task 3 did not end in order"; exit 1; }
 [ "$code" -eq 7 ] || { echo "a merge without all of it ended with $code"; cat "$work/merge.out"; exit 1; }
 
 job=$(submit)
