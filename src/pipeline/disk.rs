@@ -154,22 +154,22 @@ pub struct Appender {
     file: File,
     path: PathBuf,
     len: u64, // bytes of whole lines
-    fault: Option<io::ErrorKind>,
+    fault: Option<io::Error>, // of the line that could not be added
 }
 
 impl Appender {
     /// Adds a line, or several with line ends between them, and returns when they are on the disk. After an error nothing more is added: what is left of the line
     /// is taken back, and a later line must not be glued to it where that fails too.
     pub fn append(&mut self, line: &str) -> io::Result<()> {
-        if let Some(kind) = self.fault {
-            return Err(io::Error::new(kind, "an earlier line could not be written"));
+        if let Some(fault) = &self.fault {
+            return Err(again(fault)); // whoever comes next may be the one who tells it
         }
         let bytes = format!("{line}\n").into_bytes(); // one write: a kill tears at most one line
         let added = self.add(&bytes);
         match &added {
             Ok(()) => self.len += bytes.len() as u64,
             Err(error) => {
-                self.fault = Some(error.kind());
+                self.fault = Some(again(error));
                 let _ = self.take_back(); // where it cannot be, opening the file drops the torn line
             }
         }
@@ -187,6 +187,12 @@ impl Appender {
         self.file.set_len(self.len)?;
         self.file.sync_data()
     }
+}
+
+/// Returns the same error once more.
+fn again(error: &io::Error) -> io::Error {
+    let other = || io::Error::new(error.kind(), error.to_string());
+    error.raw_os_error().map_or_else(other, io::Error::from_raw_os_error)
 }
 
 /// Whether an error says that the machine, not one document, is at its end: going on would only repeat it.
