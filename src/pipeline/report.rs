@@ -222,7 +222,22 @@ pub struct Seconds {
 impl RunReport {
     /// Returns the report without its documents, as it stands in `run.json`.
     pub fn manifest(&self) -> Value {
-        let mut manifest = serde_json::to_value(self).unwrap_or_default();
+        // Of a run over many documents these are nearly all of the report: they are not even copied.
+        let without = Self {
+            documents: Vec::new(),
+            pipeline: self.pipeline.clone(),
+            pipeline_hash: self.pipeline_hash.clone(),
+            run: self.run.clone(),
+            started: self.started.clone(),
+            outcome: self.outcome.clone(),
+            model: self.model.clone(),
+            outputs: self.outputs.clone(),
+            notes: self.notes.clone(),
+            state_folder: self.state_folder.clone(),
+            quarantine: self.quarantine.clone(),
+            ..*self
+        };
+        let mut manifest = serde_json::to_value(without).unwrap_or_default();
         if let Some(map) = manifest.as_object_mut() {
             map.shift_remove("documents");
         }

@@ -12,3 +12,4 @@ mod shared_data;
 mod starter;
 mod support;
 mod tidy;
+mod trust;

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::commit::Ledger;
 use super::progress::Progress;
-use super::standing::{self, Standing};
+use super::standing::{self, Standing, report_of};
 use super::walk::{Halt, Walk, Walked};
 use super::{Job, RunError, not_reached, time_left};
 use crate::corpus::document::Document;
@@ -15,7 +15,7 @@ use crate::inference::engine::GenerateError;
 use crate::pipeline::disk::is_exhausted;
 use crate::pipeline::events::{DocumentEvent, Event};
 use crate::pipeline::inputs::Input;
-use crate::pipeline::journal::{Entry, Rows};
+use crate::pipeline::journal::{Entry, History, Rows};
 use crate::pipeline::keys;
 use crate::pipeline::model::LazyModel;
 use crate::pipeline::names::Names;
@@ -174,13 +174,10 @@ impl<'a, 'm> Crew<'a, 'm> {
     fn document(&self, index: usize, standing: &Standing) -> Option<DocumentReport> {
         let input = &self.inputs[index];
         let done = match standing {
-            Standing::Unchanged(entry) => {
-                let mut report = report_of(entry);
-                (report.state, report.skip) = (State::Skipped, Some(Skip::Unchanged { was: entry.state }));
-                return Some(report);
-            }
-            Standing::FailedBefore(entry) => {
-                return Some(DocumentReport { failed_before: true, ..report_of(entry) });
+            Standing::Unchanged | Standing::FailedBefore => {
+                let ledger = self.ledger.lock().unwrap_or_else(|e| e.into_inner());
+                let entry = ledger.journal.get(&input.document).and_then(History::last);
+                return Some(standing.report(entry.expect("a standing is the journal's")));
             }
             Standing::Unreadable(error) => {
                 let failure = failure_of(error.clone());
@@ -383,7 +380,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             sha256,
             key,
             pipeline: self.job.pipeline_hash.to_owned(),
-            run: self.job.run.id.clone(),
+            run: self.job.stamp.clone(),
             state: State::Ok,
             failure: None,
             partial: Vec::new(),
@@ -482,18 +479,4 @@ fn failure_of(error: StepError) -> Failure {
 fn fill(entry: &mut Entry, walked: Walked) {
     (entry.partial, entry.notes) = (walked.partial, walked.notes);
     (entry.coverage, entry.usage) = (walked.coverage, walked.usage);
-}
-
-fn report_of(entry: &Entry) -> DocumentReport {
-    DocumentReport {
-        sha256: (!entry.sha256.is_empty()).then(|| entry.sha256.clone()),
-        failure: entry.failure.clone(),
-        partial: entry.partial.clone(),
-        notes: entry.notes.clone(),
-        coverage: entry.coverage.clone(),
-        usage: entry.usage,
-        seconds: entry.seconds,
-        outputs: entry.pages.iter().map(|p| p.path.clone()).collect(),
-        ..DocumentReport::new(entry.document.clone(), entry.state)
-    }
 }
