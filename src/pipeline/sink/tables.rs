@@ -4,6 +4,7 @@
 //! document that fails keeps the row of its last success, which names the bytes it was made from; rows of documents
 //! that are gone are kept behind the others; so are rows that no journal knows. Each is said.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::provenance::Provenance;
+use super::review;
 use crate::pipeline::disk::Disk;
 use crate::pipeline::journal::{History, Row};
 use crate::pipeline::plan::OutputFormat;
@@ -21,6 +23,7 @@ pub struct Table {
     path: PathBuf,
     shown: String,
     header: Option<String>,
+    format: OutputFormat,
     /// Rows found in the file that the journal does not know, by the document they name.
     adopted: BTreeMap<String, Vec<String>>,
     /// Rows found in the file that name no document we know of.
@@ -63,6 +66,7 @@ impl Table {
             path: path.to_path_buf(),
             shown,
             header,
+            format,
             adopted: BTreeMap::new(),
             foreign: Vec::new(),
             written: bytes.as_deref().map(blake3::hash),
@@ -124,7 +128,7 @@ impl Table {
 
     fn text(&self, order: &[&str], histories: &BTreeMap<String, History>) -> (String, Filled) {
         let mut filled = Filled { foreign: self.foreign.len(), ..Filled::default() };
-        let mut rows: Vec<(Option<&str>, &str)> = Vec::new(); // (key, text)
+        let mut rows: Vec<(Option<&str>, Cow<'_, str>)> = Vec::new(); // (key, text)
         let inputs: std::collections::HashSet<&str> = order.iter().copied().collect();
         for document in order {
             self.collect(document, histories.get(*document), &mut rows);
@@ -160,13 +164,31 @@ impl Table {
             text.push_str(row);
             text.push('\n');
         }
+        if self.format == OutputFormat::Review {
+            text.push_str(&review::foot());
+            text.push('\n');
+        }
         (text, filled)
     }
 
-    fn collect<'a>(&'a self, document: &str, history: Option<&'a History>, rows: &mut Vec<(Option<&'a str>, &'a str)>) {
+    fn collect<'a>(
+        &'a self,
+        document: &str,
+        history: Option<&'a History>,
+        rows: &mut Vec<(Option<&'a str>, Cow<'a, str>)>,
+    ) {
+        // Who reviews must see what failed, whatever it gave before.
+        if let Some(failed) = history.and_then(|h| h.failed.as_ref()).filter(|_| self.format == OutputFormat::Review) {
+            rows.push((None, Cow::Owned(review::failed_row(failed))));
+            return;
+        }
         match history.filter(|h| h.good.is_some()) {
-            Some(history) => rows.extend(self.rows_of(history).iter().map(|r| (r.key.as_deref(), r.text.as_str()))),
-            None => rows.extend(self.adopted.get(document).into_iter().flatten().map(|text| (None, text.as_str()))),
+            Some(history) => {
+                rows.extend(self.rows_of(history).iter().map(|r| (r.key.as_deref(), r.text.as_str().into())))
+            }
+            None => {
+                rows.extend(self.adopted.get(document).into_iter().flatten().map(|text| (None, text.as_str().into())))
+            }
         }
     }
 }
@@ -219,6 +241,9 @@ fn csv_line(cells: impl Iterator<Item = String>) -> Result<String, String> {
 /// Splits a file into its rows, each as [`row_text`] writes it.
 fn rows_in(bytes: &[u8], format: OutputFormat) -> io::Result<Vec<String>> {
     let text = String::from_utf8_lossy(bytes);
+    if format == OutputFormat::Review {
+        return Ok(Vec::new()); // the page holds nothing of its own: corrections are saved beside it
+    }
     if format != OutputFormat::Csv {
         return Ok(text.split('\n').filter(|l| !l.trim().is_empty()).map(str::to_owned).collect());
     }
@@ -280,6 +305,7 @@ mod tests {
             names: Vec::new(),
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows }],
+            values: Default::default(),
             usage: Usage::default(),
             seconds: 0.0,
             attempts: 0,
