@@ -34,9 +34,9 @@ pub struct Mark {
 pub struct Source {
     pub blocks: Vec<Block>,
     turns: BTreeMap<String, usize>,
-    /// All words, one blank between two, with the place of each byte.
+    /// All words, one blank between two.
     squeezed: String,
-    places: Vec<(u32, u32)>, // block, byte
+    starts: Vec<usize>, // of each block, bytes of `squeezed`
 }
 
 impl Source {
@@ -69,30 +69,20 @@ impl Source {
             if !block.id.is_empty() {
                 source.turns.entry(block.id.clone()).or_insert(index);
             }
-            let mut is_blank = true; // a blank between blocks, and none at the start
-            if !source.squeezed.is_empty() {
-                source.push(' ', index, 0);
+            let mut words = block.text.split_whitespace();
+            let first = words.next();
+            if first.is_some() && !source.squeezed.is_empty() {
+                source.squeezed.push(' ');
             }
-            for (at, c) in block.text.char_indices() {
-                if !c.is_whitespace() {
-                    source.push(c, index, at);
-                } else if !is_blank {
-                    source.push(' ', index, at);
-                }
-                is_blank = c.is_whitespace();
-            }
-            if is_blank && source.squeezed.ends_with(' ') {
-                source.squeezed.pop();
-                source.places.pop();
+            source.starts.push(source.squeezed.len());
+            source.squeezed.push_str(first.unwrap_or_default());
+            for word in words {
+                source.squeezed.push(' ');
+                source.squeezed.push_str(word);
             }
         }
         source.blocks = blocks;
         source
-    }
-
-    fn push(&mut self, c: char, block: usize, at: usize) {
-        self.squeezed.push(c);
-        self.places.extend((0..c.len_utf8()).map(|i| (block as u32, (at + i) as u32)));
     }
 
     /// Returns the block of a turn.
@@ -109,21 +99,26 @@ impl Source {
         }
         let mut found = self.squeezed.match_indices(&words).map(|(at, _)| at);
         let first = found.next();
-        let is_preferred = |at: &usize| preferred.contains(&(self.places[*at].0 as usize));
+        let is_preferred = |at: &usize| preferred.contains(&self.block_at(*at));
         let at = first.filter(is_preferred).or_else(|| found.find(is_preferred)).or(first);
         at.map(|at| self.marks(at..at + words.len())).unwrap_or_default()
     }
 
+    /// Returns the block of a byte of the squeezed text.
+    fn block_at(&self, at: usize) -> usize {
+        self.starts.partition_point(|start| *start <= at).saturating_sub(1)
+    }
+
     /// Returns a stretch of the squeezed text as stretches of blocks.
     fn marks(&self, range: Range<usize>) -> Vec<Mark> {
-        let mut marks: Vec<Mark> = Vec::new();
-        let bytes = self.squeezed.as_bytes();
-        for index in range.filter(|i| bytes[*i] != b' ') {
-            let (block, at) = (self.places[index].0 as usize, self.places[index].1 as usize);
-            match marks.last_mut() {
-                Some(last) if last.block == block => last.range.end = at + 1,
-                _ => marks.push(Mark { block, range: at..at + 1 }),
+        let mut marks = Vec::new();
+        for block in self.block_at(range.start)..self.blocks.len() {
+            let start = self.starts[block];
+            if start >= range.end {
+                break;
             }
+            let local = range.start.max(start) - start..range.end - start;
+            marks.extend(unsqueezed(&self.blocks[block].text, local).map(|range| Mark { block, range }));
         }
         marks
     }
@@ -132,6 +127,26 @@ impl Source {
     pub fn whole(&self, block: usize) -> Mark {
         Mark { block, range: 0..self.blocks[block].text.len() }
     }
+}
+
+/// Returns where a stretch of a text's squeezed form stands in the text; `None` where it holds no word of it.
+fn unsqueezed(text: &str, range: Range<usize>) -> Option<Range<usize>> {
+    let (mut at, mut is_blank, mut found) = (0, true, None::<Range<usize>>);
+    for (byte, c) in text.char_indices() {
+        if at >= range.end {
+            break;
+        }
+        if !c.is_whitespace() {
+            if at >= range.start {
+                found = Some(found.map_or(byte, |f| f.start)..byte + c.len_utf8());
+            }
+            at += c.len_utf8();
+        } else if !is_blank {
+            at += 1;
+        }
+        is_blank = c.is_whitespace() || at == 0;
+    }
+    found
 }
 
 /// Splits a text at its empty lines.
