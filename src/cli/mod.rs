@@ -14,8 +14,10 @@ mod check;
 mod chunk;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
 mod embedder;
+mod eval;
 mod explain;
 mod generate;
 mod index;
@@ -76,6 +78,8 @@ commands! {
     Config(config::ConfigArgs) => config::run,
     Retry(run::RetryArgs) => run::retry,
     Merge(merge::MergeArgs) => merge::run,
+    Eval(eval::EvalArgs) => eval::run,
+    Diff(diff::DiffArgs) => diff::run,
     Explain(explain::ExplainArgs) => explain::run,
     Ask(ask::AskArgs) => ask::run,
     Index(index::IndexCommand) => index::run,

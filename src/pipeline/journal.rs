@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::disk::{Appender, Disk};
 use super::report::{Failure, State};
@@ -41,6 +42,9 @@ pub struct Entry {
     pub pages: Vec<PageMark>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<Rows>,
+    /// By step, the values that `eval` measures.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub values: Map<String, Value>,
     pub usage: Usage,
     pub seconds: f64,
     pub attempts: u32, // that failed, this one included, since the last that did not
@@ -131,6 +135,14 @@ impl Journal {
         let file = disk.append_to(path)?;
         let (path, parts, disk) = (path.to_path_buf(), parts.to_path_buf(), disk.clone());
         Ok((Self { path, parts, disk, file, histories, lines }, damage))
+    }
+
+    /// Returns what a journal knows without touching it: for those who only look. A file that is not there is an error.
+    pub fn look(path: &Path) -> io::Result<(BTreeMap<String, History>, Damage)> {
+        let (entries, damage) = parse(&std::fs::read(path)?);
+        let mut histories: BTreeMap<String, History> = BTreeMap::new();
+        entries.into_iter().for_each(|entry| histories.entry(entry.document.clone()).or_default().take(entry));
+        Ok((histories, damage))
     }
 
     /// Adds an entry and returns when it is on the disk.
@@ -249,6 +261,7 @@ mod tests {
             names: vec![format!("out/{document}.md")],
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows: vec![Row { key: None, text: "{\"a\":\"\\n\"}".into() }] }],
+            values: Map::new(),
             usage: Usage::default(),
             seconds: 0.25,
             attempts: 0,

@@ -1,6 +1,8 @@
 //! What a run did: one state per document, counts that add up to the inputs, and what it cost. Read [`RunReport`] first.
 //! Facts only: which exit code they mean, and how they are printed, is the command line's affair.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,6 +34,8 @@ pub struct RunReport {
     pub seconds: Seconds,
     pub state_folder: String,
     pub quarantine: Option<String>, // the file, where any document stands in it
+    /// By step, a hash of each of its options: what `diff` tells changes by.
+    pub steps: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// How a run ended.

@@ -264,6 +264,7 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
         },
         state_folder: places.state.display().to_string(),
         quarantine,
+        steps: keys::step_hashes(plan),
     };
     let manifest = format!("{:#}\n", report.manifest());
     let written = env.disk.replace(&places.parts(), &job.state_file("run.json"), manifest.as_bytes());
@@ -286,7 +287,7 @@ impl Notes<'_> {
 }
 
 /// What of a run that began then can be named.
-fn run_names_at(started: &jiff::Zoned, model: Option<ModelIdentity>) -> RunNames {
+pub(super) fn run_names_at(started: &jiff::Zoned, model: Option<ModelIdentity>) -> RunNames {
     RunNames {
         id: started.timestamp().strftime("%Y%m%dT%H%M%S%.3fZ").to_string(),
         date: started.date().to_string(),

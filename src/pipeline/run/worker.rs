@@ -263,7 +263,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             pipeline_hash: job.pipeline_hash.to_owned(),
             quarry: QUARRY_VERSION,
         };
-        names.set_end(walked.state(), &provenance.line());
+        names.set_end(walked.state(), &walked.partial, &provenance.line());
         let mut entry = self.entry(input, document.sha256.clone(), key.clone());
         entry.names = paths.iter().map(|p| shown(p, &job.plan.folder)).collect();
         match self.write_outputs(&names, &provenance, &paths, &mut entry, &mut walked) {
@@ -271,6 +271,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             Err(Wrote::Failed(failure)) => return Ok(fail(walked, failure, Some(&paths))),
             Err(Wrote::Fatal(error)) => return Err(End::Fatal(error)),
         }
+        entry.values = names.values_of(job.plan.eval.iter().flat_map(|eval| eval.steps()));
         (entry.state, entry.seconds) = (walked.state(), seconds());
         fill(&mut entry, walked);
         Ok(entry)
@@ -322,8 +323,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             let (done, to_do, left) = self.progress.now(self.model.load_seconds());
             job.env.observer.on(&Event::Progress { done, to_do, left });
         };
-        let (plan, evaluator, cancel) = (job.plan, job.env.evaluator, &job.env.cancel);
-        let library = job.env.library;
+        let (plan, evaluator, cancel, library) = (job.plan, job.env.evaluator, &job.env.cancel, job.env.library);
         Walk { plan, evaluator, model: self.model, cancel, library, started, tell: &tell }.run(document, names, walked)
     }
 
@@ -389,6 +389,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             names: Vec::new(),
             pages: Vec::new(),
             rows: Vec::new(),
+            values: Default::default(),
             usage: Default::default(),
             seconds: 0.0,
             attempts: 0,

@@ -4,6 +4,7 @@
 //! document that fails keeps the row of its last success, which names the bytes it was made from; rows of documents
 //! that are gone are kept behind the others; so are rows that no journal knows. Each is said.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::provenance::Provenance;
+use super::review;
 use crate::pipeline::disk::Disk;
 use crate::pipeline::journal::{History, Row};
 use crate::pipeline::plan::OutputFormat;
@@ -21,6 +23,7 @@ pub struct Table {
     path: PathBuf,
     shown: String,
     header: Option<String>,
+    format: OutputFormat,
     /// Rows found in the file that the journal does not know, by the document they name.
     adopted: BTreeMap<String, Vec<String>>,
     /// Rows found in the file that name no document we know of.
@@ -63,6 +66,7 @@ impl Table {
             path: path.to_path_buf(),
             shown,
             header,
+            format,
             adopted: BTreeMap::new(),
             foreign: Vec::new(),
             written: bytes.as_deref().map(blake3::hash),
@@ -112,7 +116,9 @@ impl Table {
         disk: &Disk,
     ) -> Result<Filled, TableError> {
         let (rows, filled) = self.rows(order, histories);
-        let lines = || self.header.as_deref().into_iter().chain(rows.iter().copied());
+        let foot = (self.format == OutputFormat::Review).then(review::foot);
+        let rows = || rows.iter().map(AsRef::as_ref);
+        let lines = || self.header.as_deref().into_iter().chain(rows()).chain(foot.as_deref());
         let mut hasher = blake3::Hasher::new();
         lines().for_each(|line| {
             hasher.update(line.as_bytes()).update(b"\n");
@@ -130,9 +136,9 @@ impl Table {
     }
 
     /// Returns every row, in the order of the file.
-    fn rows<'a>(&'a self, order: &[&str], histories: &'a BTreeMap<String, History>) -> (Vec<&'a str>, Filled) {
+    fn rows<'a>(&'a self, order: &[&str], histories: &'a BTreeMap<String, History>) -> (Vec<Cow<'a, str>>, Filled) {
         let mut filled = Filled { foreign: self.foreign.len(), ..Filled::default() };
-        let mut rows: Vec<(Option<&str>, &str)> = Vec::new(); // (key, text)
+        let mut rows: Vec<(Option<&'a str>, Cow<'a, str>)> = Vec::new(); // (key, text)
         let inputs: std::collections::HashSet<&str> = order.iter().copied().collect();
         for document in order {
             self.collect(document, histories.get(*document), &mut rows);
@@ -148,29 +154,43 @@ impl Table {
             if let Some(key) = key {
                 let is_kept = |by: &usize| at >= num_live && *by < num_live;
                 if !keeper.get(key).is_some_and(is_kept) {
-                    keeper.insert(key, at);
+                    keeper.insert(*key, at);
                 }
             }
         }
         let mut kept = Vec::with_capacity(rows.len());
-        for (at, (key, row)) in rows.iter().enumerate() {
+        for (at, (key, row)) in rows.into_iter().enumerate() {
             if key.is_some_and(|k| keeper.get(k) != Some(&at)) {
                 filled.replaced += 1;
                 continue;
             }
             filled.rows += 1;
             filled.of_gone += usize::from(at >= num_live);
-            kept.push(*row);
+            kept.push(row);
         }
         filled.rows += self.foreign.len();
-        kept.extend(self.foreign.iter().map(String::as_str));
+        kept.extend(self.foreign.iter().map(|row| Cow::Borrowed(row.as_str())));
         (kept, filled)
     }
 
-    fn collect<'a>(&'a self, document: &str, history: Option<&'a History>, rows: &mut Vec<(Option<&'a str>, &'a str)>) {
+    fn collect<'a>(
+        &'a self,
+        document: &str,
+        history: Option<&'a History>,
+        rows: &mut Vec<(Option<&'a str>, Cow<'a, str>)>,
+    ) {
+        // Who reviews must see what failed, whatever it gave before.
+        if let Some(failed) = history.and_then(|h| h.failed.as_ref()).filter(|_| self.format == OutputFormat::Review) {
+            rows.push((None, Cow::Owned(review::failed_row(failed))));
+            return;
+        }
         match history.filter(|h| h.good.is_some()) {
-            Some(history) => rows.extend(self.rows_of(history).iter().map(|r| (r.key.as_deref(), r.text.as_str()))),
-            None => rows.extend(self.adopted.get(document).into_iter().flatten().map(|text| (None, text.as_str()))),
+            Some(history) => {
+                rows.extend(self.rows_of(history).iter().map(|r| (r.key.as_deref(), r.text.as_str().into())))
+            }
+            None => {
+                rows.extend(self.adopted.get(document).into_iter().flatten().map(|text| (None, text.as_str().into())))
+            }
         }
     }
 }
@@ -223,6 +243,9 @@ fn csv_line(cells: impl Iterator<Item = String>) -> Result<String, String> {
 /// Shows `each` the rows of a file, as [`row_text`] writes them.
 fn for_each_row(bytes: &[u8], format: OutputFormat, each: &mut dyn FnMut(&str)) -> io::Result<()> {
     let text = String::from_utf8_lossy(bytes);
+    if format == OutputFormat::Review {
+        return Ok(()); // the page holds nothing of its own: corrections are saved beside it
+    }
     if format != OutputFormat::Csv {
         text.split('\n').filter(|l| !l.trim().is_empty()).for_each(each);
         return Ok(());
@@ -286,6 +309,7 @@ mod tests {
             names: Vec::new(),
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows }],
+            values: Default::default(),
             usage: Usage::default(),
             seconds: 0.0,
             attempts: 0,
