@@ -38,6 +38,11 @@ pub trait Generator: Send + Sync {
 
     /// Returns, for each continuation, the natural-log probability of each of its tokens after the prompt.
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError>;
+
+    /// Scores after several prompts, batched together where the engine can; results stand in the order of the requests.
+    fn score_all(&self, requests: Vec<ScoreRequest>) -> Vec<Result<Vec<Vec<f32>>, GenerateError>> {
+        requests.into_iter().map(|request| self.score(request)).collect()
+    }
 }
 
 /// Who is answering: enough to key a cache and to stand in a record's provenance.
