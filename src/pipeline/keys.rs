@@ -1,6 +1,7 @@
 //! When a document need not be done again: a hash of its bytes and of everything that decides what becomes of them.
 //! Reformatting the file changes nothing; threads, timeouts and places of folders are left out.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -41,6 +42,10 @@ pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames,
         "model": model.map(|m| json!([m.name, m.digest, m.fallback.is_some()])),
         "defaults": plan.model.defaults,
     });
+    if let Some(eval) = &plan.eval {
+        // A document keeps what is measured: where that is more than before, it is done again, from the answers kept.
+        whole["measured"] = json!(eval.steps());
+    }
     if let Some(library) = library {
         whole["library"] = json!(library);
     }
@@ -59,22 +64,25 @@ pub struct Component {
 pub fn components(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames, library: Option<&str>) -> Vec<Component> {
     let mut found = Vec::new();
     for source in &plan.sources {
-        leaves(&format!("source {}: read", source.name), &source.read, &mut found);
+        take_apart(&format!("source {}: read", source.name), &source.read, &mut found);
     }
     if let Some(model) = model {
-        leaves("model: name", &json!(model.name), &mut found);
-        leaves("model: digest of weights, tokenizer, quantization and backend", &json!(model.digest), &mut found);
-        leaves("model: is a fallback", &json!(model.fallback.is_some()), &mut found);
+        take_apart("model: name", &json!(model.name), &mut found);
+        take_apart("model: digest of weights, tokenizer, quantization and backend", &json!(model.digest), &mut found);
+        take_apart("model: is a fallback", &json!(model.fallback.is_some()), &mut found);
     }
-    leaves("decoding", &json!(plan.model.defaults), &mut found);
+    take_apart("decoding", &json!(plan.model.defaults), &mut found);
     let steps: Vec<Value> = plan.steps.iter().map(step_value).collect();
     let outputs: Vec<Value> = plan.outputs.iter().map(output_value).collect();
-    leaves("params", &mentioned(&plan.params, &format!("{}{}", json!(steps), json!(outputs))), &mut found);
+    take_apart("params", &mentioned(&plan.params, &format!("{}{}", json!(steps), json!(outputs))), &mut found);
+    if let Some(eval) = &plan.eval {
+        take_apart("eval: the steps that are measured", &json!(eval.steps()), &mut found);
+    }
     if let Some(library) = library {
-        leaves("indexes: what they hold", &json!(library), &mut found);
+        take_apart("indexes: what they hold", &json!(library), &mut found);
     }
     for (name, value) in run_used(&json!(steps).to_string(), run) {
-        leaves(name, &json!(value), &mut found);
+        take_apart(name, &json!(value), &mut found);
     }
     for step in &plan.steps {
         let Value::Array(parts) = step_value(step) else { continue };
@@ -82,36 +90,65 @@ pub fn components(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames, li
         for (part, value) in names.iter().zip(&parts) {
             let prefix =
                 if part.is_empty() { format!("step {}", step.id) } else { format!("step {}: {part}", step.id) };
-            leaves(&prefix, value, &mut found);
+            take_apart(&prefix, value, &mut found);
         }
     }
     for output in &plan.outputs {
         let Value::Array(parts) = output_value(output) else { continue };
         for (part, value) in ["name", "path", "format", "only", "content"].iter().zip(&parts) {
-            leaves(&format!("output {}: {part}", output.name), value, &mut found);
+            take_apart(&format!("output {}: {part}", output.name), value, &mut found);
         }
     }
-    leaves("the pipeline's name", &json!(plan.name), &mut found);
-    leaves("the engine's result version", &json!(ENGINE_RESULT_VERSION), &mut found);
-    leaves("the steps' result version", &json!(STEPS_RESULT_VERSION), &mut found);
+    take_apart("the pipeline's name", &json!(plan.name), &mut found);
+    take_apart("the engine's result version", &json!(ENGINE_RESULT_VERSION), &mut found);
+    take_apart("the steps' result version", &json!(STEPS_RESULT_VERSION), &mut found);
     found
 }
 
 /// Takes a value apart down to what is neither a list nor a mapping.
-fn leaves(name: &str, value: &Value, found: &mut Vec<Component>) {
+fn take_apart(name: &str, value: &Value, found: &mut Vec<Component>) {
     match value {
         Value::Object(map) => {
             for (key, value) in map {
                 let mark = if name.starts_with("step ") && !name.contains(": ") { ": " } else { "." };
-                leaves(&format!("{name}{mark}{key}"), value, found);
+                take_apart(&format!("{name}{mark}{key}"), value, found);
             }
         }
         Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, item)| leaves(&format!("{name}[{i}]"), item, found));
+            items.iter().enumerate().for_each(|(i, item)| take_apart(&format!("{name}[{i}]"), item, found));
         }
         leaf => {
             let hash = blake3::hash(format!("quarry component\0{name}\0{leaf}").as_bytes());
             found.push(Component { name: name.to_owned(), hash: hash.to_hex()[..16].to_owned() });
+        }
+    }
+}
+
+/// Returns, for each step, a hash of each of its options: what it was told, without telling it again.
+pub fn step_hashes(plan: &Plan) -> BTreeMap<String, BTreeMap<String, String>> {
+    let of = |step: &StepPlan| {
+        let mut hashes = BTreeMap::new();
+        let (resolved, rounds) = (&step.resolved, &step.rounds);
+        let told = json!({
+            "use": step.kind.name, "when": step.when, "per": rounds.per.name(), "over": rounds.over,
+            "foreach": rounds.foreach, "options": resolved["options"], "files": resolved["files"],
+            "schemas": resolved["schemas"],
+        });
+        leaves("", &told, &mut hashes);
+        (step.id.clone(), hashes)
+    };
+    plan.steps.iter().map(of).collect()
+}
+
+fn leaves(path: &str, value: &Value, hashes: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            map.iter().for_each(|(key, value)| leaves(&below(key), value, hashes));
+        }
+        other => {
+            let hash = blake3::hash(other.to_string().as_bytes()).to_hex()[..12].to_owned();
+            hashes.insert(path.to_owned(), hash);
         }
     }
 }
@@ -157,6 +194,7 @@ fn output_value(output: &OutputPlan) -> Value {
     let content = match &output.content {
         OutputContent::Text(expression) => json!(expression),
         OutputContent::Records { fields, key, explode } => json!([fields, key, explode]),
+        OutputContent::Review { steps } => json!({ "review": steps }),
     };
     json!([output.name, output.path, format!("{:?}", output.format), output.only, content])
 }

@@ -45,7 +45,7 @@ impl Shard {
         u64::from_le_bytes(first) % self.of as u64 == self.index as u64
     }
 
-    fn folder(self) -> String {
+    pub(super) fn folder(self) -> String {
         format!("shard-{}-of-{}", self.index + 1, self.of)
     }
 
@@ -135,22 +135,13 @@ impl Places {
         Ok(Self { state, targets, locks })
     }
 
-    /// Returns where a run's state stands or will stand, and makes and locks nothing.
-    pub fn state_of(
-        plan: &Plan,
-        state: Option<&Path>,
-        scope: &Scope,
-        shard: Option<Shard>,
-    ) -> Result<PathBuf, PlaceError> {
-        let state = match (state, plan.outputs.first()) {
-            (Some(given), _) => given.to_path_buf(),
-            (None, Some(output)) => {
-                let root = target(output, &plan.folder, scope)?.root;
-                fs::canonicalize(&root).unwrap_or(root).join(STATE_FOLDER).join(state_name(&plan.name))
-            }
-            (None, None) => plan.folder.join(STATE_FOLDER).join(state_name(&plan.name)),
+    /// Returns where a plan's state stands, without making or locking anything. `scope` is as for [`Places::open`].
+    pub fn state_of(plan: &Plan, scope: &Scope) -> Result<PathBuf, PlaceError> {
+        let root = match plan.outputs.first() {
+            Some(first) => target(first, &plan.folder, scope)?.root,
+            None => plan.folder.clone(),
         };
-        Ok(shard.map_or_else(|| state.clone(), |shard| state.join(shard.folder())))
+        Ok(root.join(STATE_FOLDER).join(state_name(&plan.name)))
     }
 
     /// Returns the folder for half-written files of the state.
@@ -190,7 +181,7 @@ fn target(output: &OutputPlan, folder: &Path, scope: &Scope) -> Result<Target, P
     let later = || folders[num_fixed..].iter().chain([file]).map(|n| (*n).to_owned());
     let kind = match output.content {
         OutputContent::Text(_) => TargetKind::Pages { names: later().collect() },
-        OutputContent::Records { .. } => {
+        OutputContent::Records { .. } | OutputContent::Review { .. } => {
             let mut path = PathBuf::new();
             for name in later() {
                 path.push(safe_name(&scope.render(&name).map_err(wrong)?));

@@ -127,7 +127,8 @@ fn the_published_schema_accepts_every_pipeline_and_refuses_what_a_schema_can_see
         ("use: summarize", "use: sumarize"),
         ("length: 200 words", "length: 200"),
         ("cite: turns", "cite: trns"),
-        ("keep: false", "keep: 3"),
+        ("size: 20 words", "size: 20 parsecs"),
+        ("overlap: 2 words", "overlaps: 2 words"),
         ("id: first, ", ""),
         ("fields: { a: doc.stem }", "fields: [a]"),
         ("max_failed: 5%", "max_failed: some"),
@@ -147,7 +148,7 @@ sources:
   calls: { files: "calls/*.vtt", read: { merge_gap: 2s } }
 steps:
   - { id: first, use: summarize, length: 200 words, cite: turns }
-  - { id: chunks, use: split, size: 20 tokens, keep: false }
+  - { id: chunks, use: split, size: 20 words, overlap: 2 words }
 outputs:
   - { path: "{{ params.out }}/all.jsonl", fields: { a: doc.stem } }
 run: { max_failed: 5% }

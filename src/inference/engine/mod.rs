@@ -15,6 +15,7 @@ mod sequence;
 mod speculation;
 mod speed;
 mod stand_in;
+mod tools;
 
 #[cfg(test)]
 mod kv_disk_tests;
@@ -40,6 +41,7 @@ pub use scripted::{ScriptError, Scripted};
 pub use sequence::{Decoding, Goal, TokenRequest, TokenResult};
 pub use speed::{Pass, Speeds, measure};
 pub use stand_in::{Footprint, load_stand_in};
+pub use tools::{Call, CallAnswer, CallChoice, CallRequest, Tools};
 
 /// What a model's weights are quantized to; part of what an engine is asked for.
 pub use crate::inference::model::{BLOCK_TOKENS, Quantization};

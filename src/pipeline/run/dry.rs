@@ -74,12 +74,22 @@ pub(super) struct DryRun<'a> {
     env: &'a RunEnvironment<'a>,
     run: &'a RunNames,
     cache: Arc<CallCache>,
+    answers: Arc<Mutex<Answers>>,
     pub stand_in: Option<StandIn>, // `None`: no step asks a model
+}
+
+/// What was answered in these walks: a run finds it in its cache the next time. Two documents that ask the same at the
+/// same moment ask twice; that is not foreseen.
+#[derive(Default)]
+struct Answers {
+    completions: HashMap<String, Completion>,
+    scores: HashMap<String, Vec<Vec<f32>>>,
 }
 
 impl<'a> DryRun<'a> {
     pub fn new(plan: &'a Plan, env: &'a RunEnvironment<'a>, run: &'a RunNames, stand_in: Option<StandIn>) -> Self {
-        Self { plan, env, run, cache: Arc::new(CallCache::look(&env.cache_folder)), stand_in }
+        let (cache, answers) = (Arc::new(CallCache::look(&env.cache_folder)), Arc::default());
+        Self { plan, env, run, cache, answers, stand_in }
     }
 
     /// Takes a document, named as `shown`, through every step. An error is one that ends the whole, not one of the
@@ -91,7 +101,8 @@ impl<'a> DryRun<'a> {
         let stand_in = self.stand_in.as_ref();
         let wrap = |inner: Arc<dyn Generator>| -> Arc<dyn Generator + '_> {
             let num_passes: &(dyn Fn() -> usize + Send + Sync) = stand_in.map_or(&|| 0, |s| &*s.num_passes);
-            Arc::new(Recorder { inner, cache: self.cache.clone(), log: log.clone(), num_passes })
+            let (cache, answers, log) = (self.cache.clone(), self.answers.clone(), log.clone());
+            Arc::new(Recorder { inner, cache, answers, log, num_passes })
         };
         let model = LazyModel::new(&source, None, &Unwatched, wrap);
         let tell = |event: DocumentEvent<'_>| {
@@ -148,8 +159,8 @@ pub(super) fn is_certain(first: &[Call], second: &[Call]) -> Vec<bool> {
     found
 }
 
-fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
-    log.lock().unwrap_or_else(|e| e.into_inner())
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 #[derive(Default)]
@@ -214,6 +225,7 @@ impl ModelSource for Stands {
 struct Recorder<'a> {
     inner: Arc<dyn Generator>,
     cache: Arc<CallCache>,
+    answers: Arc<Mutex<Answers>>,
     log: Arc<Mutex<Log>>,
     num_passes: &'a (dyn Fn() -> usize + Send + Sync),
 }
@@ -298,7 +310,8 @@ impl Generator for Recorder<'_> {
         let mut missing = Vec::new();
         for request in requests {
             let key = generate_key(digest, &request);
-            let found: Option<Completion> = self.cache.find(&key, &Unwatched);
+            let known = lock(&self.answers).completions.get(&key).cloned();
+            let found: Option<Completion> = known.or_else(|| self.cache.find(&key, &Unwatched));
             let asks = Asks::Answer { max_tokens: request.max_tokens, constraint: request.constraint.clone() };
             calls.push(self.call(key, &request.prompt, asks, found.is_some()));
             if found.is_none() {
@@ -312,22 +325,48 @@ impl Generator for Recorder<'_> {
             answers.into_iter().map(|a| a.unwrap_or_else(|| made.next().unwrap_or_else(missing))).collect();
         for (call, answer) in calls.iter_mut().zip(&answers) {
             call.answer_tokens = answer.as_ref().map_or(0, |a| a.ids.len());
+            if let Ok(answer) = answer {
+                lock(&self.answers).completions.insert(call.key.clone(), answer.clone());
+            }
         }
         self.add(calls, passes, started.elapsed().as_secs_f64());
         answers
     }
 
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let missing = || Err(GenerateError::Engine("an answer is missing".into()));
+        self.score_all(vec![request]).pop().unwrap_or_else(missing)
+    }
+
+    fn score_all(&self, requests: Vec<ScoreRequest>) -> Vec<Result<Vec<Vec<f32>>, GenerateError>> {
         let (passes, started) = ((self.num_passes)(), Instant::now());
-        let key = score_key(&self.inner.card().digest, &request);
-        let found: Option<Vec<Vec<u32>>> = self.cache.find(&key, &Unwatched);
-        let asks = Asks::Odds { of: request.continuations.clone() };
-        let call = self.call(key, &request.prompt, asks, found.is_some());
-        let scores = match found {
-            Some(bits) => Ok(bits.into_iter().map(|row| row.into_iter().map(f32::from_bits).collect()).collect()),
-            None => self.inner.score(request),
-        };
-        self.add(vec![call], passes, started.elapsed().as_secs_f64());
+        let digest = &self.inner.card().digest;
+        let mut scores: Vec<Option<Vec<Vec<f32>>>> = Vec::new();
+        let mut calls = Vec::new();
+        let mut missing = Vec::new();
+        for request in requests {
+            let key = score_key(digest, &request);
+            let known = lock(&self.answers).scores.get(&key).cloned();
+            let floats = |row: Vec<u32>| row.into_iter().map(f32::from_bits).collect();
+            let kept = |bits: Vec<Vec<u32>>| bits.into_iter().map(floats).collect();
+            let found: Option<Vec<Vec<f32>>> = known.or_else(|| self.cache.find(&key, &Unwatched).map(kept));
+            let asks = Asks::Odds { of: request.continuations.clone() };
+            calls.push(self.call(key, &request.prompt, asks, found.is_some()));
+            if found.is_none() {
+                missing.push(request);
+            }
+            scores.push(found);
+        }
+        let mut made = if missing.is_empty() { Vec::new() } else { self.inner.score_all(missing) }.into_iter();
+        let missing = || Err(GenerateError::Engine("an answer is missing".into()));
+        let scores: Vec<_> =
+            scores.into_iter().map(|s| s.map_or_else(|| made.next().unwrap_or_else(missing), Ok)).collect();
+        for (call, scores) in calls.iter().zip(&scores) {
+            if let Ok(scores) = scores {
+                lock(&self.answers).scores.insert(call.key.clone(), scores.clone());
+            }
+        }
+        self.add(calls, passes, started.elapsed().as_secs_f64());
         scores
     }
 }

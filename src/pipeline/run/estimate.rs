@@ -138,8 +138,8 @@ pub fn estimate(
     let mut counts = Standings { inputs: standings.len(), ..Standings::default() };
     for standing in &standings {
         *match standing {
-            Standing::Unchanged(_) => &mut counts.unchanged,
-            Standing::FailedBefore(_) => &mut counts.failed_before,
+            Standing::Unchanged => &mut counts.unchanged,
+            Standing::FailedBefore => &mut counts.failed_before,
             Standing::Unreadable(_) => &mut counts.unreadable,
             Standing::ToDo { .. } => &mut counts.to_do,
         } += 1;

@@ -2,6 +2,7 @@
 //! `explain --why` begin with.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -34,13 +35,20 @@ pub(super) fn look(plan: &Plan, env: &RunEnvironment<'_>) -> Result<Look, RunErr
     let model = if needs_model { Some(env.model.identity()?) } else { None };
     let names = run_names_at(&env.started, model);
     let scope = env.evaluator.bind(&json!({ "params": plan.params, "run": names.value() }));
-    let state = Places::state_of(plan, env.state_folder.as_deref(), &scope, env.options.shard)?;
+    let state = match &env.state_folder {
+        Some(folder) => folder.clone(),
+        None => Places::state_of(plan, &scope)?,
+    };
+    let state = env.options.shard.map_or_else(|| state.clone(), |shard| state.join(shard.folder()));
     let held = env.library.map(Library::digest);
     let (model, held) = (names.model.as_ref(), held.as_deref());
     let pipeline_hash = keys::pipeline_hash(plan, model, &names, held);
     let components = keys::components(plan, model, &names, held);
-    let histories = Journal::read(&state.join("journal.jsonl"))
-        .map_err(|source| RunError::Resource { path: state.clone(), source })?;
+    let histories = match Journal::look(&state.join("journal.jsonl")) {
+        Ok((histories, _)) => histories,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+        Err(source) => return Err(RunError::Resource { path: state, source }),
+    };
     listing.leave_out(&written(&histories, &plan.folder));
     let mut selected = select(&listing.inputs, &env.options)?;
     if env.options.retry {

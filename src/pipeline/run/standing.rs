@@ -11,16 +11,16 @@ use crate::pipeline::inputs::Input;
 use crate::pipeline::journal::{Entry, History};
 use crate::pipeline::keys;
 use crate::pipeline::plan::Plan;
-use crate::pipeline::report::Failure;
+use crate::pipeline::report::{DocumentReport, Failure, Skip, State};
 use crate::pipeline::sink::is_intact;
 use crate::steps::{Reason, StepError};
 
 /// How an input stands before the run.
 pub(super) enum Standing {
-    /// Done, and all that was written is still there.
-    Unchanged(Entry),
-    /// Failed for a reason that trying again would not change.
-    FailedBefore(Entry),
+    /// Done, and all that was written is still there: the journal has its entry.
+    Unchanged,
+    /// Failed for a reason that trying again would not change: the journal has its entry.
+    FailedBefore,
     Unreadable(StepError),
     ToDo {
         sha256: String,
@@ -54,6 +54,37 @@ pub(super) struct Known<'a> {
     pub histories: &'a BTreeMap<String, History>,
     pub force: bool,
     pub retry: bool,
+}
+
+impl Standing {
+    /// Returns the report of a document for which nothing is done.
+    pub fn report(&self, entry: &Entry) -> DocumentReport {
+        let mut report = report_of(entry);
+        match self {
+            Self::Unchanged => {
+                report.skip = Some(Skip::Unchanged { was: report.state });
+                report.state = State::Skipped;
+            }
+            Self::FailedBefore => report.failed_before = true,
+            Self::Unreadable(_) | Self::ToDo { .. } => {}
+        }
+        report
+    }
+}
+
+/// Returns a document's end as the report tells it.
+pub(super) fn report_of(entry: &Entry) -> DocumentReport {
+    DocumentReport {
+        sha256: (!entry.sha256.is_empty()).then(|| entry.sha256.clone()),
+        failure: entry.failure.clone(),
+        partial: entry.partial.clone(),
+        notes: entry.notes.clone(),
+        coverage: entry.coverage.clone(),
+        usage: entry.usage,
+        seconds: entry.seconds,
+        outputs: entry.pages.iter().map(|p| p.path.clone()).collect(),
+        ..DocumentReport::new(entry.document.clone(), entry.state)
+    }
 }
 
 /// Compares the inputs `selected` with the journal, several at once; results stand in their order.
@@ -95,10 +126,10 @@ pub(super) fn of(known: &Known<'_>, input: &Input) -> Standing {
         return todo(if entry.sha256 == sha256 { Because::PipelineChanged } else { Because::DocumentChanged });
     }
     match &entry.failure {
-        Some(failure) if is_lasting(failure.reason) && !known.retry => Standing::FailedBefore(entry.clone()),
+        Some(failure) if is_lasting(failure.reason) && !known.retry => Standing::FailedBefore,
         Some(failure) => todo(Because::FailedBefore { failure: failure.clone() }),
         None => match entry.pages.iter().find(|page| !is_intact(page, &known.plan.folder)) {
-            None => Standing::Unchanged(entry.clone()),
+            None => Standing::Unchanged,
             Some(page) => todo(Because::PageGone { page: page.path.clone() }),
         },
     }

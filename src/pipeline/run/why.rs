@@ -69,8 +69,8 @@ pub fn why(plan: &Plan, env: &RunEnvironment<'_>, document: &str) -> Result<Why,
         steps: Vec::new(),
     };
     match standing {
-        Standing::Unchanged(_) => {}
-        Standing::FailedBefore(entry) => why.stands_failed = entry.failure,
+        Standing::Unchanged => {}
+        Standing::FailedBefore => why.stands_failed = entry.and_then(|e| e.failure.clone()),
         Standing::Unreadable(error) => {
             let failure = Failure { step: None, reason: error.reason, detail: error.detail };
             why.because = Some(Because::FailedBefore { failure });
