@@ -134,7 +134,8 @@ impl Progress {
                 if is_due(&mut state.told) {
                     let (done, to_do) = (state.done, state.to_do);
                     let text = text.trim_start_matches([',', ';', ' ']);
-                    self.line(state, &format!("{done} of {to_do} documents done; {text}"));
+                    let text = format!("{done} of {to_do} documents done; {text}");
+                    self.line(state, text.trim_end_matches([';', ' ']));
                 }
             }
         }

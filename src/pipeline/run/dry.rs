@@ -243,19 +243,20 @@ impl Recorder<'_> {
                 Asks::Odds { of } => of.clone(),
             };
             let num_scored = !matches!(call.asks, Asks::Answer { .. });
-            let mut shared_tokens = 0;
+            let mut shared_tokens = None;
             for continuation in continuations {
                 let ids = [call.prompt.as_slice(), &continuation].concat();
                 if call.from_cache {
                     continue;
                 }
                 let shared = log.prefixes.take(&ids);
-                shared_tokens += shared;
+                // Those after the first find the whole prompt there, and a report counts it once.
+                shared_tokens.get_or_insert(shared);
                 let logits_rows = if num_scored { continuation.len() } else { 1 };
                 let fresh = ids.len() - shared;
                 call.sequences.push(Computed { shared, fresh, answer: call.answer_tokens, logits_rows });
             }
-            call.shared_tokens = shared_tokens.min(call.prompt_tokens);
+            call.shared_tokens = shared_tokens.unwrap_or(0);
         }
         log.calls.append(&mut calls);
     }
@@ -333,40 +334,21 @@ impl Generator for Recorder<'_> {
         answers
     }
 
+    /// One prompt at a time, as the cache in front of the model asks them.
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError> {
-        let missing = || Err(GenerateError::Engine("an answer is missing".into()));
-        self.score_all(vec![request]).pop().unwrap_or_else(missing)
-    }
-
-    fn score_all(&self, requests: Vec<ScoreRequest>) -> Vec<Result<Vec<Vec<f32>>, GenerateError>> {
         let (passes, started) = ((self.num_passes)(), Instant::now());
-        let digest = &self.inner.card().digest;
-        let mut scores: Vec<Option<Vec<Vec<f32>>>> = Vec::new();
-        let mut calls = Vec::new();
-        let mut missing = Vec::new();
-        for request in requests {
-            let key = score_key(digest, &request);
-            let known = lock(&self.answers).scores.get(&key).cloned();
-            let floats = |row: Vec<u32>| row.into_iter().map(f32::from_bits).collect();
-            let kept = |bits: Vec<Vec<u32>>| bits.into_iter().map(floats).collect();
-            let found: Option<Vec<Vec<f32>>> = known.or_else(|| self.cache.find(&key, &Unwatched).map(kept));
-            let asks = Asks::Odds { of: request.continuations.clone() };
-            calls.push(self.call(key, &request.prompt, asks, found.is_some()));
-            if found.is_none() {
-                missing.push(request);
-            }
-            scores.push(found);
+        let key = score_key(&self.inner.card().digest, &request);
+        let known = lock(&self.answers).scores.get(&key).cloned();
+        let floats = |row: Vec<u32>| row.into_iter().map(f32::from_bits).collect();
+        let kept = |bits: Vec<Vec<u32>>| bits.into_iter().map(floats).collect();
+        let found: Option<Vec<Vec<f32>>> = known.or_else(|| self.cache.find(&key, &Unwatched).map(kept));
+        let asks = Asks::Odds { of: request.continuations.clone() };
+        let call = self.call(key.clone(), &request.prompt, asks, found.is_some());
+        let scores = found.map_or_else(|| self.inner.score(request), Ok);
+        if let Ok(scores) = &scores {
+            lock(&self.answers).scores.insert(key, scores.clone());
         }
-        let mut made = if missing.is_empty() { Vec::new() } else { self.inner.score_all(missing) }.into_iter();
-        let missing = || Err(GenerateError::Engine("an answer is missing".into()));
-        let scores: Vec<_> =
-            scores.into_iter().map(|s| s.map_or_else(|| made.next().unwrap_or_else(missing), Ok)).collect();
-        for (call, scores) in calls.iter().zip(&scores) {
-            if let Ok(scores) = scores {
-                lock(&self.answers).scores.insert(call.key.clone(), scores.clone());
-            }
-        }
-        self.add(calls, passes, started.elapsed().as_secs_f64());
+        self.add(vec![call], passes, started.elapsed().as_secs_f64());
         scores
     }
 }
