@@ -10,12 +10,15 @@ pub mod print;
 mod adhoc;
 mod ask;
 mod bench;
+mod chat;
 mod check;
 mod chunk;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
 mod embedder;
+mod eval;
 mod explain;
 mod generate;
 mod index;
@@ -76,6 +79,8 @@ commands! {
     Config(config::ConfigArgs) => config::run,
     Retry(run::RetryArgs) => run::retry,
     Merge(merge::MergeArgs) => merge::run,
+    Eval(eval::EvalArgs) => eval::run,
+    Diff(diff::DiffArgs) => diff::run,
     Explain(explain::ExplainArgs) => explain::run,
     Ask(ask::AskArgs) => ask::run,
     Index(index::IndexCommand) => index::run,
@@ -89,6 +94,7 @@ commands! {
     Doctor(doctor::DoctorArgs) => doctor::run,
     Model(model::ModelCommand) => model::run,
     Generate(generate::GenerateArgs) => generate::run,
+    Chat(chat::ChatArgs) => chat::run,
     Bench(bench::BenchArgs) => bench::run,
     Completions(completions::CompletionsArgs) => completions::run,
     Man(completions::ManArgs) => completions::man,

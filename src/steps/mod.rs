@@ -32,7 +32,7 @@ mod grounding;
 mod hits;
 mod options;
 mod parts;
-mod text;
+pub mod text;
 
 pub mod prompt;
 pub mod schema;
