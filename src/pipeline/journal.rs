@@ -138,10 +138,8 @@ impl Journal {
     }
 
     /// Returns what a journal knows without touching it: for those who only look. A file that is not there is an error.
-    pub fn look(path: &Path) -> io::Result<(BTreeMap<String, History>, Damage)> {
-        let (entries, damage) = parse(&std::fs::read(path)?);
-        let mut histories: BTreeMap<String, History> = BTreeMap::new();
-        entries.into_iter().for_each(|entry| histories.entry(entry.document.clone()).or_default().take(entry));
+    pub fn look(path: &Path) -> io::Result<(Histories, Damage)> {
+        let (histories, _, damage) = read(BufReader::new(File::open(path)?))?;
         Ok((histories, damage))
     }
 
@@ -204,7 +202,8 @@ impl Journal {
     }
 }
 
-type Histories = BTreeMap<String, History>;
+/// What is known, by document.
+pub type Histories = BTreeMap<String, History>;
 
 /// Reads line by line: of a long journal only what counts is held.
 fn read(mut file: impl BufRead) -> io::Result<(Histories, usize, Damage)> {
