@@ -8,11 +8,13 @@
 //! and values against the memory's bandwidth where a tile holds one token.
 
 mod cache;
+mod state;
 mod tile;
 
 pub use cache::{BLOCK_TOKENS, KvCache, KvKind, KvShape, Span, write};
 
-use self::tile::{State, Tile};
+use self::state::State;
+use self::tile::Tile;
 use super::activations::{BLOCK, Writer};
 use super::pool::Disjoint;
 use super::{Activations, Isa, Pool};
