@@ -106,7 +106,7 @@ fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failur
     }
     let (report, exit) = perform(&plan, args, settings, retry)?;
     if args.json {
-        print::json(&serde_json::to_value(&report).unwrap_or_default())?;
+        print::json_of(&report)?;
     } else if settings.verbosity != Verbosity::Quiet {
         print::result(&summary(&report, &plan, settings.verbosity >= Verbosity::Verbose))?;
     }
@@ -277,12 +277,12 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
     if let Some(model) = report.model.as_ref().filter(|_| report.calls.made + report.calls.from_cache > 0) {
         let t = &report.tokens;
         text.push_str(&format!(
-            "{}: {} calls and {} from the cache; {} tokens read, {} of them shared, {} written\n",
+            "{}: {} calls and {} from the cache; {} tokens computed to read {}, {} written\n",
             model.name,
             report.calls.made,
             report.calls.from_cache,
-            t.prompt_tokens,
-            t.cached_tokens,
+            report.reading.computed,
+            report.reading.separate,
             t.completion_tokens
         ));
     }

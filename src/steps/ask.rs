@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::prompt::{Template, TemplateFault, Templates, texts};
 use super::{Reason, StepContext, StepError};
 use crate::inference::engine::{
-    CancelToken, Chat, ChatDocument, Completion, Constraint, GenerateError, GenerateRequest, Generator, Message,
-    Prompt, Role, ScoreRequest, Usage,
+    CallAnswer, CallChoice, CallRequest, CancelToken, Chat, ChatDocument, Completion, Constraint, GenerateError,
+    GenerateRequest, Generator, Message, Prompt, Role, ScoreRequest, Tools, Usage,
 };
 use crate::inference::sampler::SamplingParams;
 
@@ -78,10 +78,8 @@ impl<'a> Asker<'a> {
 
     /// Returns the log-odds of yes against no as the answer to a user message.
     pub fn odds_of_yes(&self, user: &str) -> Result<(f64, Usage), StepError> {
-        let answers: Vec<&str> = YES.iter().chain(NO).copied().collect();
-        let (scores, usage) = self.score(user, &answers)?;
-        let (yes, no) = scores.split_at(YES.len().min(scores.len()));
-        Ok((log_sum(yes) - log_sum(no), usage))
+        let (odds, usage) = self.odds_of_yes_all(&[user.to_owned()])?;
+        Ok((odds.first().copied().unwrap_or_default(), usage))
     }
 
     /// Replaces the system message all steps share.
@@ -145,24 +143,74 @@ impl<'a> Asker<'a> {
         Ok(answer.unwrap_or_else(|| Err(GenerateError::Engine("an answer is missing".into())))?)
     }
 
-    /// Returns, for each continuation, the natural-log probability of each of its tokens after a user message.
-    pub fn score(&self, user: &str, continuations: &[&str]) -> Result<(Vec<Vec<f32>>, Usage), StepError> {
-        let prompt = self.prompt(user, "")?;
+    /// Asks which of these functions to call, and with what.
+    pub fn call(&self, question: &Question, tools: &Tools, choice: CallChoice) -> Result<CallAnswer, StepError> {
+        self.cx.cancel.check()?;
+        let chat = Chat { tools: tools.definitions(), ..self.chat(&question.user, "") };
+        let (prompt, window) = (self.generator.encode_chat(&chat)?.ids.len() + 1, self.window());
+        if prompt + question.max_tokens > window {
+            return Err(GenerateError::OverWindow { prompt, max_tokens: question.max_tokens, window }.into());
+        }
+        let request = CallRequest {
+            chat,
+            max_tokens: question.max_tokens,
+            sampling: question.sampling.clone(),
+            stop: question.stop.clone(),
+            cancel: self.cancel.clone(),
+        };
+        let answer = tools.ask(self.generator, &request, choice)?;
+        (self.cx.progress)(1, 1);
+        Ok(answer)
+    }
+
+    /// Returns, for each prompt and each of its continuations, the natural-log probability of each token of the
+    /// continuation; all batched together. A prompt is a user message and the opening of the answer to it.
+    pub fn score_all(&self, asked: &[(&str, &str, &[&str])]) -> Result<(Vec<Vec<Vec<f32>>>, Usage), StepError> {
+        let mut usage = Usage::default();
+        let mut scores = Vec::with_capacity(asked.len());
+        for group in asked.chunks(GROUP) {
+            self.cx.cancel.check()?;
+            let requests = group.iter().map(|(user, opening, c)| self.scoring(user, opening, c));
+            let requests = requests.collect::<Result<Vec<_>, _>>()?;
+            usage.prompt_tokens += requests.iter().map(|r| r.prompt.ids.len()).sum::<usize>();
+            for score in self.generator.score_all(requests) {
+                scores.push(score?);
+            }
+        }
+        Ok((scores, usage))
+    }
+
+    /// Returns for each user message the log-odds of yes against no as the answer to it.
+    pub fn odds_of_yes_all(&self, users: &[String]) -> Result<(Vec<f64>, Usage), StepError> {
+        let answers: Vec<&str> = YES.iter().chain(NO).copied().collect();
+        let asked: Vec<(&str, &str, &[&str])> = users.iter().map(|u| (u.as_str(), "", answers.as_slice())).collect();
+        let (scores, usage) = self.score_all(&asked)?;
+        let odds = |scores: &Vec<Vec<f32>>| {
+            let (yes, no) = scores.split_at(YES.len().min(scores.len()));
+            log_sum(yes) - log_sum(no)
+        };
+        Ok((scores.iter().map(odds).collect(), usage))
+    }
+
+    fn scoring(&self, user: &str, opening: &str, continuations: &[&str]) -> Result<ScoreRequest, StepError> {
+        let prompt = self.prompt(user, opening)?;
         let window = self.window();
-        let encoded: Vec<_> = continuations.iter().map(|c| self.generator.encode_text(c)).collect();
-        let longest = encoded.iter().map(Vec::len).max().unwrap_or(0);
+        let continuations: Vec<_> = continuations.iter().map(|c| self.generator.encode_text(c)).collect();
+        let longest = continuations.iter().map(Vec::len).max().unwrap_or(0);
         if prompt.ids.len() + longest > window {
             return Err(GenerateError::OverWindow { prompt: prompt.ids.len(), max_tokens: longest, window }.into());
         }
-        let usage = Usage { prompt_tokens: prompt.ids.len(), ..Usage::default() };
-        let request = ScoreRequest { prompt, continuations: encoded, cancel: self.cancel.clone() };
-        Ok((self.generator.score(request)?, usage))
+        Ok(ScoreRequest { prompt, continuations, cancel: self.cancel.clone() })
     }
 
     fn prompt(&self, user: &str, opening: &str) -> Result<Prompt, GenerateError> {
+        self.generator.encode_chat(&self.chat(user, opening))
+    }
+
+    fn chat(&self, user: &str, opening: &str) -> Chat {
         let message = |role, content: &str| Message { role, content: content.to_owned() };
         let system = Some(message(Role::System, &self.system)).filter(|m| !m.content.is_empty());
-        self.generator.encode_chat(&Chat {
+        Chat {
             messages: system
                 .into_iter()
                 .chain(self.history.iter().cloned())
@@ -171,7 +219,7 @@ impl<'a> Asker<'a> {
             documents: self.documents.clone(),
             assistant_prefix: opening.to_owned(),
             ..Chat::default()
-        })
+        }
     }
 
     fn request(&self, question: &Question) -> Result<GenerateRequest, GenerateError> {
@@ -204,7 +252,9 @@ fn log_sum(answers: &[Vec<f32>]) -> f64 {
 
 /// An opening and what follows it; a tokenizer may or may not have kept the space between them.
 fn joined(opening: &str, rest: &str) -> String {
-    let apart = opening.is_empty() || rest.starts_with(|c: char| !c.is_alphanumeric());
+    let apart = opening.is_empty()
+        || opening.ends_with(char::is_whitespace)
+        || rest.starts_with(|c: char| !c.is_alphanumeric());
     format!("{opening}{}{rest}", if apart { "" } else { " " })
 }
 
