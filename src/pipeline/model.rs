@@ -53,7 +53,9 @@ impl ModelError {
     }
 }
 
-type Wrap<'a> = dyn Fn(Arc<dyn Generator>) -> Arc<dyn Generator + 'a> + Sync + 'a;
+/// The model as it answers, from what is kept where it can, and as it answers anew.
+pub(super) type Wrapped<'a> = [Arc<dyn Generator + 'a>; 2];
+type Wrap<'a> = dyn Fn(Arc<dyn Generator>) -> Wrapped<'a> + Sync + 'a;
 
 /// A model that is loaded by the first document that asks for it; the others wait.
 pub(super) struct LazyModel<'a> {
@@ -61,7 +63,7 @@ pub(super) struct LazyModel<'a> {
     identity: Option<&'a ModelIdentity>,
     observer: &'a dyn Observer,
     wrap: Box<Wrap<'a>>,
-    opened: OnceLock<Result<Arc<dyn Generator + 'a>, ModelError>>,
+    opened: OnceLock<Result<Wrapped<'a>, ModelError>>,
     load_seconds: Mutex<f64>,
 }
 
@@ -71,14 +73,19 @@ impl<'a> LazyModel<'a> {
         source: &'a dyn ModelSource,
         identity: Option<&'a ModelIdentity>,
         observer: &'a dyn Observer,
-        wrap: impl Fn(Arc<dyn Generator>) -> Arc<dyn Generator + 'a> + Sync + 'a,
+        wrap: impl Fn(Arc<dyn Generator>) -> Wrapped<'a> + Sync + 'a,
     ) -> Self {
         let (opened, load_seconds) = (OnceLock::new(), Mutex::new(0.0));
         Self { source, identity, observer, wrap: Box::new(wrap), opened, load_seconds }
     }
 
     pub fn get(&self) -> Result<&(dyn Generator + 'a), ModelError> {
-        self.opened.get_or_init(|| self.load()).as_ref().map(AsRef::as_ref).map_err(Clone::clone)
+        self.opened.get_or_init(|| self.load()).as_ref().map(|[model, _]| model.as_ref()).map_err(Clone::clone)
+    }
+
+    /// As [`Self::get`], answering without what is kept.
+    pub fn get_anew(&self) -> Result<&(dyn Generator + 'a), ModelError> {
+        self.opened.get_or_init(|| self.load()).as_ref().map(|[_, model]| model.as_ref()).map_err(Clone::clone)
     }
 
     /// Returns 0 where no document needed the model.
@@ -86,7 +93,7 @@ impl<'a> LazyModel<'a> {
         *self.load_seconds.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn load(&self) -> Result<Arc<dyn Generator + 'a>, ModelError> {
+    fn load(&self) -> Result<Wrapped<'a>, ModelError> {
         let name = self.identity.map_or("the model", |i| i.name.as_str());
         self.observer.on(&Event::Model(ModelEvent::Loading { name }));
         let start = Instant::now();

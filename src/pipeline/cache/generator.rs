@@ -18,6 +18,7 @@ pub struct CachedGenerator<'o> {
     cache: Arc<CallCache>,
     meter: Arc<Meter>,
     observer: &'o dyn Observer,
+    anew: bool,
 }
 
 /// What the model itself has been asked in this run.
@@ -57,7 +58,18 @@ impl<'o> CachedGenerator<'o> {
         meter: Arc<Meter>,
         observer: &'o dyn Observer,
     ) -> Self {
-        Self { inner, cache, meter, observer }
+        Self { inner, cache, meter, observer, anew: false }
+    }
+
+    /// Asks the model also what the cache knows, and keeps what it says now.
+    pub fn anew(self) -> Self {
+        Self { anew: true, ..self }
+    }
+}
+
+impl CachedGenerator<'_> {
+    fn find<T: for<'de> serde::Deserialize<'de>>(&self, key: &str) -> Option<T> {
+        if self.anew { None } else { self.cache.find(key, self.observer) }
     }
 }
 
@@ -87,7 +99,7 @@ impl Generator for CachedGenerator<'_> {
         let digest = &self.inner.card().digest;
         let keys: Vec<String> = requests.iter().map(|r| generate_key(digest, r)).collect();
         let mut answers: Vec<Option<Result<Completion, GenerateError>>> =
-            keys.iter().map(|key| self.cache.find(key, self.observer).map(Ok)).collect();
+            keys.iter().map(|key| self.find(key).map(Ok)).collect();
         let (asked, missing): (Vec<usize>, Vec<GenerateRequest>) =
             requests.into_iter().enumerate().filter(|(i, _)| answers[*i].is_none()).unzip();
         self.cache.add_hits(keys.len() - asked.len());
@@ -113,7 +125,7 @@ impl Generator for CachedGenerator<'_> {
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError> {
         let key = score_key(&self.inner.card().digest, &request);
         // As bits: a decimal that is parsed back may differ in its last place, and a rerun with it.
-        if let Some(bits) = self.cache.find::<Vec<Vec<u32>>>(&key, self.observer) {
+        if let Some(bits) = self.find::<Vec<Vec<u32>>>(&key) {
             self.cache.add_hits(1);
             return Ok(bits.into_iter().map(|row| row.into_iter().map(f32::from_bits).collect()).collect());
         }

@@ -8,6 +8,7 @@ use super::Job;
 use crate::pipeline::inputs::Input;
 use crate::pipeline::journal::{Entry, Journal};
 use crate::pipeline::keys;
+use crate::pipeline::plan::SourceKind;
 use crate::pipeline::report::{DocumentReport, Skip, State};
 use crate::pipeline::sink::is_intact;
 use crate::steps::{Reason, StepError};
@@ -78,15 +79,20 @@ pub(super) fn compare(job: &Job<'_>, inputs: &[Input], selected: &[usize], journ
 
 fn of(job: &Job<'_>, input: &Input, journal: &Journal) -> Standing {
     if let Some(detail) = &input.unreadable {
-        return Standing::Unreadable(StepError { reason: Reason::Permission, detail: detail.clone() });
+        let source = &job.plan.sources[input.source];
+        let is_row = matches!(source.kind, SourceKind::Rows { .. });
+        let reason = if is_row { Reason::Unreadable } else { Reason::Permission };
+        return Standing::Unreadable(StepError { reason, detail: detail.clone() });
     }
-    let sha256 = match keys::file_sha256(&input.path) {
-        Ok(sha256) => sha256,
-        Err(error) => return Standing::Unreadable(reading_failed(&error)),
+    let (sha256, bytes) = match &input.row {
+        Some(row) => (row.sha256.clone(), row.fields.to_string().len() as u64),
+        None => match keys::file_sha256(&input.path) {
+            Ok(sha256) => (sha256, std::fs::metadata(&input.path).map_or(0, |m| m.len())),
+            Err(error) => return Standing::Unreadable(reading_failed(&error)),
+        },
     };
-    let bytes = std::fs::metadata(&input.path).map_or(0, |m| m.len());
     let todo = Standing::ToDo { sha256: sha256.clone(), bytes };
-    if job.env.options.force {
+    if job.env.options.force || job.env.options.from.is_some() {
         return todo;
     }
     let key = keys::document_key(job.pipeline_hash, &job.plan.sources[input.source], &sha256);
