@@ -144,6 +144,7 @@ fn shelf(args: &AskArgs, settings: &Settings) -> Result<(Shelves, PathBuf), Fail
     // An index of its own for each folder and embedder: asking with another does not throw one away.
     let key = format!("{}\0{}", from.display(), id.as_deref().unwrap_or_default());
     let wanted = index::Settings {
+        fields: Value::Null,
         read: json!({}),
         split: default_split(),
         embedder: id,

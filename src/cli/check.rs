@@ -62,16 +62,36 @@ fn summary(file: &Path, checked: &Checked) -> String {
     print::shown(&format!("{}: ok ({})", file.display(), counts.join(", ")))
 }
 
+/// Returns what a source is to be read from as a glob of the current folder: all of a folder, where it is one.
+fn from_here(files: &str, current_folder: &Path) -> String {
+    if files == "-" {
+        return files.to_owned();
+    }
+    let path = current_folder.join(files);
+    let folder = globset::escape(&current_folder.to_string_lossy());
+    let glob = match Path::new(files).is_absolute() {
+        true => files.to_owned(),
+        false => format!("{}/{}", folder.trim_end_matches('/'), files.trim_start_matches("./")),
+    };
+    match path.is_dir() {
+        true => format!("{}/**/*", glob.trim_end_matches('/')),
+        false => glob,
+    }
+}
+
 /// Returns a pipeline file as checked with the verbs of this program, or its mistakes: for every command that takes one.
 pub fn load(file: &Path, params: &ParamArgs, model: &ModelArgs) -> Result<Result<Checked, Vec<Diagnostic>>, Failure> {
     let current_folder = std::env::current_dir()
         .map_err(|error| Failure::wrong(format!("the current folder cannot be found: {error}")))?;
+    let sources: Vec<_> =
+        params.sources.iter().map(|(name, files)| (name.clone(), from_here(files, &current_folder))).collect();
     Ok(check(&Request {
         file,
         kinds: STEP_KINDS,
         overrides: &params.params,
         profile: params.profile.as_deref(),
         sets: &params.sets,
+        sources: &sources,
         environment: &super::options::variable,
         model: model.model.as_deref(),
         current_folder: &current_folder,

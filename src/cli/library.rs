@@ -12,7 +12,7 @@ use super::options::{Settings, Verbosity};
 use super::print;
 use crate::corpus::index::{self, DiskIndex, Embed, IndexError, Retriever, UpdateReport};
 use crate::inference::engine::CancelToken;
-use crate::pipeline::plan::{Plan, SourcePlan};
+use crate::pipeline::plan::Plan;
 use crate::steps::{Library, Reason, StepError};
 
 /// Indexes by name, each as of one commit.
@@ -33,7 +33,17 @@ impl Shelves {
     pub fn of_plan(plan: &Plan, cancel: &CancelToken, settings: &Settings) -> Result<Self, Failure> {
         let mut shelves = Self::default();
         for wanted in &plan.indexes {
-            let embedder = wanted.embedder.as_deref().map(|n| ResidentEmbedder::load(n, settings)).transpose()?;
+            let loaded = wanted.embedder.as_deref().map(|n| ResidentEmbedder::load(n, settings)).transpose();
+            let embedder = match loaded {
+                // Said, and part of what documents depend on: with the vectors there they are done again.
+                Err(failure) if wanted.when_available => {
+                    let why = failure.diagnostics.iter().map(|d| d.message.as_str()).collect::<Vec<_>>().join("; ");
+                    let note = format!("index {}: without vectors, found by words alone: {why}", wanted.name);
+                    print::note(&print::shown(&note));
+                    None
+                }
+                other => other?,
+            };
             let source = &wanted.source;
             let file = std::path::absolute(&plan.file).unwrap_or_else(|_| plan.file.clone());
             let key = format!("{}\0{}", file.display(), wanted.name);
@@ -41,15 +51,10 @@ impl Shelves {
                 read: source.read.clone(),
                 split: wanted.split.clone(),
                 embedder: embedder.as_ref().map(|e| e.id().to_owned()),
+                fields: wanted.fields.clone(),
                 from: json!({ "paths": source.patterns, "base": plan.folder }),
             };
-            let source = SourcePlan {
-                name: source.name.clone(),
-                patterns: source.patterns.clone(),
-                ignore: source.ignore.clone(),
-                read: source.read.clone(),
-            };
-            let listed = files(source, &plan.folder)?;
+            let listed = files(source.clone(), &plan.folder)?;
             shelves.add(&wanted.name, &key, settings_of_index, listed, embedder, false, cancel, settings)?;
         }
         Ok(shelves)

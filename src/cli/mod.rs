@@ -35,6 +35,7 @@ mod progress;
 mod read;
 mod run;
 mod schema;
+mod stdin;
 mod test;
 
 use std::io;

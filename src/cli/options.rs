@@ -60,6 +60,9 @@ pub struct ParamArgs {
     /// Set a value of the file, such as run.max_failed=5%; steps go by their id; may be given many times
     #[arg(long = "set", value_name = "PATH=VALUE", value_parser = parse_pair)]
     pub sets: Vec<(String, String)>,
+    /// Read a source of the file from other files, a folder, or `-` for standard input; may be given many times
+    #[arg(long = "source", value_name = "NAME=FILES", value_parser = parse_pair)]
+    pub sources: Vec<(String, String)>,
 }
 
 /// Returns an environment variable that a pipeline's parameter names.

@@ -80,6 +80,7 @@ pub fn run(args: &PlanArgs, settings: &Settings) -> Result<Exit, Failure> {
         force: args.force,
         limit: args.limit,
         only: args.only.clone(),
+        from: None,
         sample: args.sample.map(|number| (number, args.seed)),
         shard: args.shard,
         retry: false,

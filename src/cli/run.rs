@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -28,7 +29,7 @@ use crate::pipeline::places::Shard;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
 use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
-use crate::pipeline::select::select;
+use crate::pipeline::select;
 use crate::steps::Library;
 
 /// Run a pipeline over its documents
@@ -50,6 +51,9 @@ pub struct RunArgs {
     /// Do only this step, those it reads, and the outputs they fill; may be given many times
     #[arg(long, value_name = "STEP")]
     pub select: Vec<String>,
+    /// Do this step and those after it again, asking the model anew; those they read answer from what is kept
+    #[arg(long, value_name = "STEP", conflicts_with = "select")]
+    pub from: Option<String>,
     /// Do only N documents, chosen by the seed: the same ones each time
     #[arg(long, value_name = "N")]
     pub sample: Option<usize>,
@@ -103,10 +107,17 @@ fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failur
     if settings.verbosity != Verbosity::Quiet {
         print::diagnostics(&warnings);
     }
-    if !args.select.is_empty() {
-        for output in select(&mut plan, &args.select)? {
-            print::note(&print::shown(&format!("note: the output {output} is left out: it reads other steps")));
-        }
+    let left_out = match &args.from {
+        Some(step) => select::from(&mut plan, step)?,
+        None if !args.select.is_empty() => select::select(&mut plan, &args.select)?,
+        None => Vec::new(),
+    };
+    for output in left_out {
+        print::note(&print::shown(&format!("note: the output {output} is left out: it reads other steps")));
+    }
+    let _held = super::stdin::hold(&mut plan)?;
+    if let Some(nice) = plan.run.nice {
+        give_way(nice);
     }
     let (report, exit) = perform(&plan, args, settings, retry)?;
     if args.json {
@@ -166,6 +177,7 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
         only: args.only.clone(),
         sample: args.sample.map(|number| (number, args.seed)),
         shard: args.shard,
+        from: args.from.clone(),
         retry,
         jobs: args.jobs.map(usize::from),
     };
@@ -186,6 +198,19 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
         exit => exit,
     };
     Ok((report, exit))
+}
+
+/// Lets other programs go first. Where the system does not let us, the run is as it would have been.
+fn give_way(nice: i32) {
+    let process = std::process::id().to_string();
+    let mut renice = std::process::Command::new("renice");
+    let told = renice.args(["-n", &nice.to_string(), "-p", &process]).stdin(Stdio::null()).output();
+    let why = match told {
+        Ok(output) if output.status.success() => return,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => format!("renice: {error}"),
+    };
+    print::note(&print::shown(&format!("note: run.nice has no effect: {why}")));
 }
 
 /// Tells what happens, and keeps it where that was asked for.
@@ -244,7 +269,7 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
 
 /// What a finished report means for the caller.
 fn exit(report: &RunReport, signals: &Signals) -> Exit {
-    let unwell = report.documents.iter().any(|d| matches!(d.standing(), State::Failed | State::Partial));
+    let unwell = report.is_incomplete();
     match &report.outcome {
         Outcome::Interrupted => signals.exit(),
         Outcome::DeadlineReached => Exit::Deadline,
@@ -284,7 +309,8 @@ pub fn failure(error: RunError, settings: &Settings) -> Failure {
 /// The table of documents, the totals, and where everything is.
 fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
     let mut text = String::new();
-    let (shown, more) = notable(&report.documents);
+    let (mut shown, more) = notable(&report.documents);
+    shown.extend(&report.whole);
     if !shown.is_empty() {
         text.push_str(&documents_table(&shown).to_string());
         text.push_str("\n\n");
@@ -293,7 +319,7 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
         text.push_str(&format!("and {more} more documents; --json gives them all\n"));
     }
     if with_notes {
-        for d in report.documents.iter().filter(|d| !d.notes.is_empty()) {
+        for d in report.documents.iter().chain(&report.whole).filter(|d| !d.notes.is_empty()) {
             text.push_str(&format!("{}\n", d.document));
             d.notes.iter().for_each(|note| text.push_str(&format!("  {note}\n")));
         }

@@ -5,15 +5,20 @@ use super::check::Checked;
 use super::overlay::{Origin, Origins};
 use super::params::ParamOrigin;
 use super::tables::{MODEL, RUN};
-use super::tree::{Node, NodeValue};
+use super::tree::{Node, NodeValue, Position, SourceText};
 use crate::spec::{KeySpec, ValueSpec};
 
 /// Returns the resolved file as YAML, a comment behind each value.
 pub fn config(checked: &Checked) -> String {
-    let mut page = Page { text: String::new(), origins: &checked.origins };
+    let mut page = Page { text: String::new(), origins: &checked.origins, source: &checked.source };
     let file = checked.source.path.display();
     page.text.push_str(&format!("# {file}, resolved; behind each value is where it comes from\n"));
-    for entry in checked.root.entries().iter().filter(|e| e.key != "profiles" && e.key != "params") {
+    for entry in checked
+        .root
+        .entries()
+        .iter()
+        .filter(|e| !["profiles", "params", "include", "labels", "step_lists"].contains(&e.key.as_str()))
+    {
         let table = match entry.key.as_str() {
             "model" => Some(MODEL),
             "run" => Some(RUN),
@@ -40,7 +45,7 @@ pub fn config(checked: &Checked) -> String {
             {
                 page.origin(&["params".into(), param.name.clone(), "default".into()]).unwrap_or_default()
             }
-            ParamOrigin::Default(at) => format!("default, line {}", at.line),
+            ParamOrigin::Default(at) => format!("default, {}", page.line_of(*at)),
             ParamOrigin::Nothing => "left out".into(),
         };
         page.line(1, &format!("{}: {{ value: {value} }}", param.name), &origin);
@@ -51,11 +56,21 @@ pub fn config(checked: &Checked) -> String {
 struct Page<'a> {
     text: String,
     origins: &'a Origins,
+    source: &'a SourceText,
 }
 
 impl Page<'_> {
     fn line(&mut self, indent: usize, text: &str, origin: &str) {
         self.text.push_str(&format!("{}{text}  # {origin}\n", "  ".repeat(indent)));
+    }
+
+    /// Where a value stands: `line 3`, or `house.yaml, line 3` where that is another file.
+    fn line_of(&self, at: Position) -> String {
+        let place = self.source.place(at);
+        if place.file == self.source.path {
+            return format!("line {}", place.line);
+        }
+        format!("{}, line {}", place.file.display(), place.line)
     }
 
     /// What is known of a path or of anything above it.
@@ -64,6 +79,7 @@ impl Page<'_> {
         (1..=path.len()).rev().find_map(|n| of(&path[..n])).map(|origin| match origin {
             Origin::Profile(name) => format!("profile {name}"),
             Origin::Set => "--set".into(),
+            Origin::Source => "--source".into(),
         })
     }
 
@@ -75,7 +91,7 @@ impl Page<'_> {
         table: Option<&'static [KeySpec]>,
         path: &mut Vec<String>,
     ) {
-        let origin = self.origin(path).unwrap_or_else(|| format!("line {}", node.at.line));
+        let origin = self.origin(path).unwrap_or_else(|| self.line_of(node.at));
         match &node.value {
             NodeValue::Map(entries) if !entries.is_empty() || table.is_some() => {
                 self.text.push_str(&format!("{}{}:\n", "  ".repeat(indent), scalar(key)));
@@ -117,7 +133,7 @@ impl Page<'_> {
                 self.text.replace_range(at..at + 2, "- ");
             }
             _ => {
-                let origin = self.origin(path).unwrap_or_else(|| format!("line {}", item.at.line));
+                let origin = self.origin(path).unwrap_or_else(|| self.line_of(item.at));
                 self.line(indent, &format!("- {}", flow(item)), &origin);
             }
         }

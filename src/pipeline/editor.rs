@@ -21,7 +21,16 @@ pub fn schema(kinds: &[&'static StepKind]) -> Value {
         "additionalProperties": { "anyOf": [value(&PATTERNS_SPEC), source()] },
     });
     properties["schemas"] = map_of(json!({ "type": "object" }));
-    properties["steps"] = json!({ "type": "array", "minItems": 1, "items": step(kinds) });
+    properties["labels"] = map_of(map_of(json!({ "type": "string" })));
+    properties["step_lists"] = map_of(json!({ "type": "array", "items": step(kinds) }));
+    let insert = json!({
+        "type": "object", "required": ["insert"], "additionalProperties": false,
+        "properties": { "insert": { "type": "string", "description": "A list of `step_lists` whose steps go here" } },
+    });
+    properties["steps"] = json!({
+        "type": "array", "minItems": 1,
+        "items": { "if": { "required": ["insert"] }, "then": insert, "else": step(kinds) },
+    });
     properties["outputs"] = json!({ "type": "array", "items": object(OUTPUT) });
     properties["eval"] = object(EVAL);
     properties["tests"] = json!({ "type": "array", "items": object(TEST) });

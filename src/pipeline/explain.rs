@@ -3,7 +3,10 @@
 
 use super::check::Checked;
 use super::eval::measures::{MEASURES, MeasureSpec};
-use super::plan::{OnError, OutputContent, OutputFormat, Per, StepPlan};
+use super::plan::{
+    Grouping, OnError, OnRemoved, OutputContent, OutputFormat, OutputPlan, Per, Plan, RowsOf, SourceKind, SourcePlan,
+    StepPlan,
+};
 use super::tables::{EVAL, MODEL, OUTPUT, RUN, SOURCE, STEP, read_keys};
 use super::tree::{Node, NodeValue};
 use crate::spec::{KeySpec, ValueSpec};
@@ -37,11 +40,11 @@ pub fn pipeline(checked: &Checked) -> String {
     page.heading("Reads");
     for source in &plan.sources {
         let written = root.get("sources").and_then(|s| s.get(&source.name));
-        page.line(2, &format!("{}: {}", source.name, source.patterns.join(", ")));
-        if !source.ignore.is_empty() {
-            page.line(4, &format!("but not {}", source.ignore.join(", ")));
-        }
+        self::source(&mut page, source, "a document each");
         page.keys(4, written.and_then(|w| w.get("read")), read_keys());
+    }
+    for table in &plan.tables {
+        self::source(&mut page, table, "for steps with `per: row`, beside every document");
     }
 
     page.heading("Model");
@@ -53,7 +56,7 @@ pub fn pipeline(checked: &Checked) -> String {
         _ => &[],
     };
     for ((number, step), node) in plan.steps.iter().enumerate().zip(items) {
-        self::step(&mut page, number + 1, step, node);
+        self::step(&mut page, number + 1, step, node, plan);
     }
 
     page.heading("Writes");
@@ -61,18 +64,15 @@ pub fn pipeline(checked: &Checked) -> String {
         page.line(2, "nothing");
     }
     for output in &plan.outputs {
-        let how = match &output.content {
-            OutputContent::Text(_) => "one file per document",
-            OutputContent::Records { explode: Some(_), .. } => "one record per item of a list, all in one file",
-            OutputContent::Records { .. } => "one record per document, all in one file",
-            OutputContent::Review { .. } => "one page for all documents",
-        };
-        page.line(2, &format!("{}: {}, {}, {how}", output.name, output.path, format_words(output.format)));
-        page.rows(
-            4,
-            content_rows(&output.content).into_iter().chain(output.only.clone().map(|o| ("only where".into(), o))),
-        );
+        page.line(2, &format!("{}: {}, {}, {}", output.name, output.path, format_words(output.format), how(output)));
+        let only = output.only.clone().map(|o| ("only where".to_owned(), o));
+        let contract = output
+            .contract
+            .as_ref()
+            .map(|c| ("contract".to_owned(), format!("{}: a record that breaks it fails its document", c.name)));
+        page.rows(4, content_rows(&output.content).into_iter().chain(only).chain(contract));
     }
+    removed(&mut page, plan);
 
     page.heading("Run");
     page.keys(2, root.get("run"), RUN);
@@ -86,7 +86,53 @@ pub fn pipeline(checked: &Checked) -> String {
     page.text
 }
 
-fn step(page: &mut Page, number: usize, step: &StepPlan, node: &Node) {
+fn source(page: &mut Page, source: &SourcePlan, rows_are: &str) {
+    let what = match &source.kind {
+        SourceKind::Files => source.patterns.join(", "),
+        SourceKind::Rows { file, id, columns, from_stdin } => {
+            let from = if *from_stdin { "standard input".to_owned() } else { file.display().to_string() };
+            let id = id.as_deref().or(columns.as_ref().and_then(|c| c.iter().find(|c| *c == "id").map(String::as_str)));
+            let id = id.map_or("their number".to_owned(), |id| format!("`{id}`"));
+            let columns = columns.as_ref().map(|c| format!(" with {}", c.join(", "))).unwrap_or_default();
+            format!("the rows of {from}{columns}, told apart by {id}, {rows_are}")
+        }
+        SourceKind::Stdin { name, .. } => format!("standard input, one document called {name}"),
+    };
+    page.line(2, &format!("{}: {what}", source.name));
+    if !source.ignore.is_empty() {
+        page.line(4, &format!("but not {}", source.ignore.join(", ")));
+    }
+}
+
+fn how(output: &OutputPlan) -> String {
+    let of = match output.per {
+        Per::Group => "group, when all documents are done",
+        Per::Corpus => "run, when all documents are done",
+        _ => "document",
+    };
+    match &output.content {
+        OutputContent::Text(_) => format!("one file per {of}"),
+        OutputContent::Records { explode: Some(_), .. } => "one record per item of a list, all in one file".into(),
+        OutputContent::Records { .. } => format!("one record per {of}, all in one file"),
+        OutputContent::Review { .. } => "one page for all documents".into(),
+    }
+}
+
+/// What becomes of outputs whose document is gone, where that is not to stay.
+fn removed(page: &mut Page, plan: &Plan) {
+    let words = |policy: OnRemoved| match policy {
+        OnRemoved::Keep => "is kept",
+        OnRemoved::Drop => "is removed",
+        OnRemoved::Tombstone => "leaves a mark without content",
+    };
+    let sources = plan.sources.iter().map(|s| (format!("of {}", s.name), s.on_removed));
+    let outputs = plan.outputs.iter().filter_map(|o| Some((format!("in {}", o.name), o.on_removed?)));
+    for (what, policy) in sources.filter(|(_, p)| *p != OnRemoved::Keep).chain(outputs) {
+        page.line(2, &format!("what was written {what} of a document that is gone {}", words(policy)));
+    }
+}
+
+fn step(page: &mut Page, number: usize, step: &StepPlan, node: &Node, plan: &Plan) {
     let model = if step.kind.needs_model { "; asks the model" } else { "" };
     page.line(
         2,
@@ -101,6 +147,25 @@ fn step(page: &mut Page, number: usize, step: &StepPlan, node: &Node) {
         (Per::Document, _, Some(list)) => rows.push(("done for".into(), format!("each item of {list}"))),
         (Per::Document, Some(units), None) => rows.push(("reads only".into(), units.clone())),
         (Per::Document, None, None) => {}
+        (Per::Row, ..) => rows.push((
+            "done for".into(),
+            match &step.rounds.rows {
+                RowsOf::Documents => "each row".to_owned(),
+                RowsOf::Source(source) => format!("each row of {source}; for other documents its value is none"),
+                RowsOf::Table(table) => format!("each row of {table}, for every document"),
+            },
+        )),
+        (per @ (Per::Group | Per::Corpus), over, list) => {
+            let groups = match &plan.grouping {
+                Some(Grouping::By(expression)) => format!("each group of documents with the same {expression}"),
+                Some(Grouping::Of(id)) => format!("each group of steps.{id}"),
+                None => "each group".into(),
+            };
+            let of = if per == Per::Corpus { "all documents together".to_owned() } else { groups };
+            rows.push(("done for".into(), format!("{of}, when all documents are done")));
+            rows.extend(over.clone().map(|o| ("reads only".to_owned(), o)));
+            rows.extend(list.clone().map(|l| ("and each".to_owned(), format!("item of {l}"))));
+        }
         (per, None, _) => rows.push(("done for".into(), format!("each {} of the document", per.name()))),
         (per, Some(units), _) => rows.push(("done for".into(), format!("each {} of {units}", per.name()))),
     }
@@ -142,6 +207,8 @@ fn format_words(format: OutputFormat) -> &'static str {
     match format {
         OutputFormat::Markdown => "Markdown",
         OutputFormat::Text => "plain text",
+        OutputFormat::Html => "HTML",
+        OutputFormat::Parquet => "Parquet",
         OutputFormat::Jsonl => "JSON Lines",
         OutputFormat::Csv => "CSV",
         OutputFormat::Review => "HTML for reviewing",

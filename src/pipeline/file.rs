@@ -36,7 +36,7 @@ pub fn parse(path: &Path, bytes: &[u8]) -> Result<(SourceText, Node, Vec<Diagnos
             return Err(fault(format!("the file is not UTF-8: byte 0x{byte:02X} here"), at).hint("save it as UTF-8"));
         }
     };
-    let source = SourceText { path: path.to_path_buf(), text: text.to_owned() };
+    let source = SourceText::new(path, text);
     let (root, repeated) = parse_text(&source.text).map_err(|(message, at, hint)| {
         let diagnostic = fault(message, at);
         if hint.is_empty() { diagnostic } else { diagnostic.hint(hint) }

@@ -5,20 +5,24 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use super::plan::SourcePlan;
+use super::plan::{SourceKind, SourcePlan};
+use super::rows::{self, RowInput};
 use super::shown::shown;
 
 /// A file to be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Input {
     pub source: usize, // index into the plan's sources
     pub path: PathBuf,
     pub document: String, // its id: the path as shown
     /// Set where the file, or the folder it stands for, cannot even be looked at.
     pub unreadable: Option<String>,
+    /// Set where it is a row of that file, and not the file.
+    pub row: Option<Arc<RowInput>>,
 }
 
 /// What the sources of a plan hold.
@@ -34,6 +38,10 @@ pub enum ListError {
     Nothing { name: String, patterns: String },
     #[error("source \"{name}\": `{pattern}` is no glob: {detail}")]
     Pattern { name: String, pattern: String, detail: String },
+    #[error("source \"{name}\": {detail}")]
+    Rows { name: String, detail: String },
+    #[error("source \"{name}\" is read from standard input, and this command does not read it")]
+    NoStdin { name: String },
 }
 
 /// Lists the files of all sources. A source that matches nothing is an error; one of its patterns alone is a note.
@@ -44,6 +52,18 @@ pub fn list(sources: &[SourcePlan], base: &Path) -> Result<Listing, ListError> {
     let mut listing = Listing::default();
     let mut seen = Seen::default();
     for (index, source) in sources.iter().enumerate() {
+        match &source.kind {
+            SourceKind::Files => {}
+            SourceKind::Rows { .. } => {
+                listing.take_rows(index, source, base)?;
+                continue;
+            }
+            SourceKind::Stdin { name, held } => {
+                let Some(path) = held.clone() else { return Err(ListError::NoStdin { name: source.name.clone() }) };
+                listing.inputs.push(Input { source: index, path, document: name.clone(), unreadable: None, row: None });
+                continue;
+            }
+        }
         let named = |pattern: &str, detail: String| ListError::Pattern {
             name: source.name.clone(),
             pattern: pattern.to_owned(),
@@ -75,13 +95,28 @@ pub fn list(sources: &[SourcePlan], base: &Path) -> Result<Listing, ListError> {
                 continue;
             }
             let document = shown(&file.path, base);
-            listing.inputs.push(Input { source: index, path: file.path, document, unreadable: file.unreadable });
+            let (path, unreadable) = (file.path, file.unreadable);
+            listing.inputs.push(Input { source: index, path, document, unreadable, row: None });
         }
     }
     Ok(listing)
 }
 
 impl Listing {
+    /// Adds the rows of a source, each an input of its own; one that cannot be read is one that fails.
+    fn take_rows(&mut self, index: usize, source: &SourcePlan, base: &Path) -> Result<(), ListError> {
+        let (path, listed, warnings) = rows::list(source, base)?;
+        self.notes.extend(warnings.into_iter().map(|w| format!("source \"{}\": {w}", source.name)));
+        for one in listed {
+            let (row, unreadable) = match one.row {
+                Ok(row) => (Some(row), None),
+                Err(detail) => (None, Some(detail)),
+            };
+            self.inputs.push(Input { source: index, path: path.clone(), document: one.document, unreadable, row });
+        }
+        Ok(())
+    }
+
     /// Takes out the files that this pipeline has written itself.
     pub fn leave_out(&mut self, written: &HashSet<PathBuf>) {
         let (notes, inputs) = (&mut self.notes, &mut self.inputs);
@@ -243,6 +278,7 @@ mod tests {
             patterns: patterns.iter().map(absolute).collect(),
             ignore: ignore.iter().map(absolute).collect(),
             read: Value::Null,
+            ..SourcePlan::default()
         }
     }
 

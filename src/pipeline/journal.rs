@@ -22,6 +22,8 @@ use crate::steps::Coverage;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub document: String, // as shown
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub source: String, // its name
     pub sha256: String,   // of the bytes used; empty where they could not be read
     pub key: String,      // of document, pipeline and model together; empty where there is none
     pub pipeline: String, // its hash
@@ -45,6 +47,9 @@ pub struct Entry {
     /// By step, the values that `eval` measures.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub values: Map<String, Value>,
+    /// What is done over all documents takes from this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Value>,
     pub usage: Usage,
     pub seconds: f64,
     pub attempts: u32, // that failed, this one included, since the last that did not
@@ -261,6 +266,8 @@ mod tests {
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows: vec![Row { key: None, text: "{\"a\":\"\\n\"}".into() }] }],
             values: Map::new(),
+            source: String::new(),
+            kept: None,
             usage: Usage::default(),
             seconds: 0.25,
             attempts: 0,

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::cache::ENGINE_RESULT_VERSION;
 use super::model::ModelIdentity;
 use super::names::RunNames;
-use super::plan::{OnError, OutputContent, OutputPlan, Plan, SourcePlan, StepPlan};
+use super::plan::{OnError, OutputContent, OutputPlan, Plan, RowsOf, SourcePlan, StepPlan};
 
 /// Part of every key: goes up whenever a step or a reader may make something else of the same document and options.
 pub const STEPS_RESULT_VERSION: u32 = 3;
@@ -25,11 +25,20 @@ pub const STEPS_RESULT_VERSION: u32 = 3;
 ///
 /// `library` is what the indexes hold, where there are any: every document may depend on it.
 pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames, library: Option<&str>) -> String {
-    let steps: Vec<Value> = plan.steps.iter().map(step_value).collect();
-    let outputs: Vec<Value> = plan.outputs.iter().map(output_value).collect();
+    hash_of(plan, false, model, run, library)
+}
+
+/// Returns the hash of what a plan does over all documents. Changing it leaves what was done for each as it is.
+pub fn whole_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames, library: Option<&str>) -> String {
+    hash_of(plan, true, model, run, library)
+}
+
+fn hash_of(plan: &Plan, whole: bool, model: Option<&ModelIdentity>, run: &RunNames, library: Option<&str>) -> String {
+    let steps: Vec<Value> = plan.steps.iter().filter(|s| s.rounds.per.is_whole() == whole).map(step_value).collect();
+    let outputs: Vec<Value> = plan.outputs.iter().filter(|o| o.per.is_whole() == whole).map(output_value).collect();
     let mentions = format!("{}{}", json!(steps), json!(outputs));
     let run_used: Vec<&str> = run_used(&json!(steps).to_string(), run).into_iter().map(|(_, value)| value).collect();
-    let mut whole = json!({
+    let mut hashed = json!({
         "engine": ENGINE_RESULT_VERSION,
         "version": STEPS_RESULT_VERSION,
         "name": plan.name,
@@ -44,12 +53,16 @@ pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames,
     });
     if let Some(eval) = &plan.eval {
         // A document keeps what is measured: where that is more than before, it is done again, from the answers kept.
-        whole["measured"] = json!(eval.steps());
+        hashed["measured"] = json!(eval.steps());
     }
     if let Some(library) = library {
-        whole["library"] = json!(library);
+        hashed["library"] = json!(library);
     }
-    blake3::hash(whole.to_string().as_bytes()).to_hex().to_string()
+    if plan.has_whole() {
+        // What is kept of a document is a part of what is done with it.
+        hashed["kept"] = json!([plan.kept, format!("{:?}", plan.grouping)]);
+    }
+    blake3::hash(hashed.to_string().as_bytes()).to_hex().to_string()
 }
 
 /// A part of a pipeline's hash by itself: what `explain --why` compares. Only its hash is kept, never its value.
@@ -187,7 +200,17 @@ fn step_value(step: &StepPlan) -> Value {
         OnError::Mark => "mark",
     };
     let rounds = &step.rounds;
-    json!([step.id, step.kind.name, step.when, on_error, step.resolved, rounds.per.name(), rounds.over, rounds.foreach])
+    let own = json!([
+        step.id,
+        step.kind.name,
+        step.when,
+        on_error,
+        step.resolved,
+        rounds.per.name(),
+        rounds.over,
+        rounds.foreach
+    ]);
+    if rounds.rows == RowsOf::Documents { own } else { json!([own, format!("{:?}", rounds.rows)]) }
 }
 
 fn output_value(output: &OutputPlan) -> Value {
@@ -196,7 +219,12 @@ fn output_value(output: &OutputPlan) -> Value {
         OutputContent::Records { fields, key, explode } => json!([fields, key, explode]),
         OutputContent::Review { steps } => json!({ "review": steps }),
     };
-    json!([output.name, output.path, format!("{:?}", output.format), output.only, content])
+    let own = json!([output.name, output.path, format!("{:?}", output.format), output.only, content]);
+    let own = if output.per.is_whole() { json!([own, output.per.name()]) } else { own };
+    match (&output.contract, output.is_markup) {
+        (None, false) => own,
+        (contract, is_markup) => json!([own, contract.as_ref().map(|c| &c.schema), is_markup]),
+    }
 }
 
 /// Returns the parameters that `text` mentions as `params.name`; all of them where `params` stands by itself.

@@ -7,6 +7,7 @@ pub mod editor;
 pub mod explain;
 pub mod file;
 pub mod files;
+pub mod include;
 pub mod overlay;
 pub mod params;
 pub mod plan;
@@ -24,6 +25,7 @@ pub mod run;
 pub mod inputs;
 pub mod keys;
 pub mod model;
+pub mod rows;
 
 pub mod eval;
 pub mod evaluate;

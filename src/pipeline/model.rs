@@ -84,7 +84,9 @@ pub struct Measured {
     pub weight_bytes: usize,
 }
 
-type Wrap<'a> = dyn Fn(Arc<dyn Generator>) -> Arc<dyn Generator + 'a> + Sync + 'a;
+/// The model as it answers, from what is kept where it can, and as it answers anew.
+pub(super) type Wrapped<'a> = [Arc<dyn Generator + 'a>; 2];
+type Wrap<'a> = dyn Fn(Arc<dyn Generator>) -> Wrapped<'a> + Sync + 'a;
 
 /// A model that is loaded by the first document that asks for it; the others wait.
 pub(super) struct LazyModel<'a> {
@@ -92,7 +94,7 @@ pub(super) struct LazyModel<'a> {
     identity: Option<&'a ModelIdentity>,
     observer: &'a dyn Observer,
     wrap: Box<Wrap<'a>>,
-    opened: OnceLock<Result<Arc<dyn Generator + 'a>, ModelError>>,
+    opened: OnceLock<Result<Wrapped<'a>, ModelError>>,
     load_seconds: Mutex<f64>,
 }
 
@@ -102,19 +104,24 @@ impl<'a> LazyModel<'a> {
         source: &'a dyn ModelSource,
         identity: Option<&'a ModelIdentity>,
         observer: &'a dyn Observer,
-        wrap: impl Fn(Arc<dyn Generator>) -> Arc<dyn Generator + 'a> + Sync + 'a,
+        wrap: impl Fn(Arc<dyn Generator>) -> Wrapped<'a> + Sync + 'a,
     ) -> Self {
         let (opened, load_seconds) = (OnceLock::new(), Mutex::new(0.0));
         Self { source, identity, observer, wrap: Box::new(wrap), opened, load_seconds }
     }
 
     pub fn get(&self) -> Result<&(dyn Generator + 'a), ModelError> {
-        self.opened.get_or_init(|| self.load()).as_ref().map(AsRef::as_ref).map_err(Clone::clone)
+        self.opened.get_or_init(|| self.load()).as_ref().map(|[model, _]| model.as_ref()).map_err(Clone::clone)
+    }
+
+    /// As [`Self::get`], answering without what is kept.
+    pub fn get_anew(&self) -> Result<&(dyn Generator + 'a), ModelError> {
+        self.opened.get_or_init(|| self.load()).as_ref().map(|[_, model]| model.as_ref()).map_err(Clone::clone)
     }
 
     /// Returns how many tokens of prompts the model has computed; `None` where it was not needed or does not say.
     pub fn prompt_tokens_computed(&self) -> Option<usize> {
-        self.opened.get()?.as_ref().ok()?.prompt_tokens_computed()
+        self.opened.get()?.as_ref().ok()?[0].prompt_tokens_computed()
     }
 
     /// Returns 0 where no document needed the model.
@@ -122,7 +129,7 @@ impl<'a> LazyModel<'a> {
         *self.load_seconds.lock().unwrap_or_else(|e| e.into_inner())
     }
 
-    fn load(&self) -> Result<Arc<dyn Generator + 'a>, ModelError> {
+    fn load(&self) -> Result<Wrapped<'a>, ModelError> {
         let name = self.identity.map_or("the model", |i| i.name.as_str());
         self.observer.on(&Event::Model(ModelEvent::Loading { name }));
         let start = Instant::now();

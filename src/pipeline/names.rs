@@ -40,6 +40,20 @@ impl Names {
         &self.0
     }
 
+    /// Puts something beside `params`, `doc`, `steps` and `run`.
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.0[name] = value;
+    }
+
+    /// The names of what is done over all documents, or a group of them: `under` is what they are found under.
+    pub fn over_all(params: &Value, under: &[(&str, Value)], steps: Value, run: Value) -> Self {
+        let mut names = json!({ "params": params, "steps": steps, "run": run });
+        for (name, value) in under {
+            names[*name] = value.clone();
+        }
+        Self(names)
+    }
+
     pub fn set_step(&mut self, id: &str, value: Value) {
         self.0["steps"][id] = value;
     }
@@ -53,8 +67,13 @@ impl Names {
     /// Puts what is known only after the last step under `doc`: its state, why it is partial, and the line saying where
     /// a page comes from.
     pub fn set_end(&mut self, state: State, remarks: &[String], provenance: &str) {
-        self.0["doc"]["state"] = json!(state);
-        self.0["doc"]["remarks"] = json!(remarks);
-        self.0["doc"]["provenance"] = json!(provenance);
+        self.set_end_of("doc", state, remarks, provenance);
+    }
+
+    /// The same under `group` or `corpus`.
+    pub fn set_end_of(&mut self, name: &str, state: State, remarks: &[String], provenance: &str) {
+        self.0[name]["state"] = json!(state);
+        self.0[name]["remarks"] = json!(remarks);
+        self.0[name]["provenance"] = json!(provenance);
     }
 }

@@ -16,22 +16,25 @@ const DEPTH_MAX: usize = 16;
 pub enum Origin {
     Profile(String),
     Set,
+    Source,
 }
 
 /// Values that were replaced or added, by their path in the tree.
 pub type Origins = Vec<(Vec<String>, Origin)>;
 
-/// Applies a profile, then each `--set`, to the tree of a file.
-pub fn apply(
-    root: &mut Node,
-    source: &SourceText,
-    profile: Option<&str>,
-    sets: &[(String, String)],
-    faults: &mut Vec<Diagnostic>,
-) -> Origins {
+/// What is said beside the file.
+#[derive(Clone, Copy, Default)]
+pub struct Changes<'a> {
+    pub profile: Option<&'a str>,
+    pub sets: &'a [(String, String)],    // path, value
+    pub sources: &'a [(String, String)], // name, files or `-`
+}
+
+/// Applies a profile, then each `--set` and `--source`, to the tree of a file.
+pub fn apply(root: &mut Node, source: &SourceText, changes: &Changes<'_>, faults: &mut Vec<Diagnostic>) -> Origins {
     let mut origins = Vec::new();
     profiles(root, source, faults);
-    if let Some(name) = profile {
+    if let Some(name) = changes.profile {
         let profiles = root.get("profiles").cloned();
         match profiles.as_ref().and_then(|p| p.get(name)) {
             Some(node) => merge(root, node, &mut Vec::new(), name, &mut origins),
@@ -46,7 +49,13 @@ pub fn apply(
             }
         }
     }
-    for (path, value) in sets {
+    for (name, files) in changes.sources {
+        match set_source(root, name, files) {
+            Ok(at) => origins.push((at, Origin::Source)),
+            Err(detail) => faults.push(Diagnostic::error(format!("`--source {name}={files}`: {detail}"))),
+        }
+    }
+    for (path, value) in changes.sets {
         match set(root, path, value) {
             Ok(at) => origins.push((at, Origin::Set)),
             Err(detail) => faults.push(Diagnostic::error(format!("`--set {path}={value}`: {detail}"))),
@@ -108,6 +117,37 @@ fn entry_of<'n>(node: &'n mut Node, key: &str) -> Option<&'n mut Node> {
     }
 }
 
+/// Puts files, a table of rows or standard input in the place of a source's own.
+fn set_source(root: &mut Node, name: &str, files: &str) -> Result<Vec<String>, String> {
+    let sources = entry_of(root, "sources").ok_or("the file has no `sources`")?;
+    let names: Vec<String> = sources.entries().iter().map(|e| e.key.clone()).collect();
+    let Some(source) = entry_of(sources, name) else {
+        let known = names.iter().map(String::as_str);
+        let near = suggest(name, known.clone()).map(|n| format!("; did you mean {}?", quoted(n)));
+        let known = near.unwrap_or_else(|| format!("; its sources: {}", known.collect::<Vec<_>>().join(", ")));
+        return Err(format!("there is no source {}{known}", quoted(name)));
+    };
+    let at = source.at;
+    let value = Node { at, span: 0..0, value: NodeValue::Str(files.to_owned()) };
+    let NodeValue::Map(entries) = &mut source.value else {
+        *source = value;
+        return Ok(vec!["sources".into(), name.to_owned()]);
+    };
+    let (key, value) = match (entries.iter().any(|e| e.key == "rows"), files) {
+        (true, _) => ("rows", value),
+        (false, "-") => {
+            let named = entries.iter().find(|e| e.key == "stdin").map(|e| e.value.clone());
+            let stdin = Node { value: NodeValue::Str("stdin".into()), ..value };
+            ("stdin", named.unwrap_or(stdin))
+        }
+        (false, _) => ("files", value),
+    };
+    let of_files = |key: &str| ["files", "stdin", "rows"].contains(&key) || (files == "-" && key == "ignore");
+    entries.retain(|e| !of_files(&e.key));
+    entries.push(Entry { key: key.to_owned(), key_at: at, value });
+    Ok(vec!["sources".into(), name.to_owned(), key.to_owned()])
+}
+
 /// Puts a scalar at a dotted path; steps and outputs of a list go by their id, their name, or their place from 0.
 fn set(root: &mut Node, path: &str, value: &str) -> Result<Vec<String>, String> {
     let parts: Vec<String> = path.split('.').map(str::to_owned).collect();
@@ -155,7 +195,8 @@ mod tests {
         let (source, mut root, _) = file::parse(std::path::Path::new("p.yaml"), TEXT.as_bytes()).unwrap();
         let sets: Vec<_> = sets.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         let mut faults = Vec::new();
-        let origins = apply(&mut root, &source, profile, &sets, &mut faults);
+        let changes = Changes { profile, sets: &sets, sources: &[] };
+        let origins = apply(&mut root, &source, &changes, &mut faults);
         (
             to_json(&root),
             origins,
@@ -172,6 +213,19 @@ mod tests {
         let told: Vec<_> = origins.iter().map(|(path, origin)| (path.join("."), origin.clone())).collect();
         assert!(told.contains(&("run.max_failed".into(), Origin::Profile("ci".into()))), "{told:?}");
         assert!(told.contains(&("run.in_flight".into(), Origin::Set)), "{told:?}");
+    }
+
+    #[test]
+    fn a_source_is_given_on_the_command_line_whatever_form_it_has_in_the_file() {
+        let text = "sources: { a: \"x/*.txt\", b: { files: y, ignore: z }, c: { rows: q.csv }, d: { stdin: d.vtt } }\n";
+        let (source, mut root, _) = file::parse(std::path::Path::new("p.yaml"), text.as_bytes()).unwrap();
+        let given = ["a=-", "b=-", "c=-", "d=/f/*", "e=-"].map(|g| g.split_once('=').unwrap());
+        let given: Vec<_> = given.iter().map(|(n, f)| (n.to_string(), f.to_string())).collect();
+        let mut faults = Vec::new();
+        apply(&mut root, &source, &Changes { sources: &given, ..Changes::default() }, &mut faults);
+        let expected = json!({ "a": "-", "b": { "stdin": "stdin" }, "c": { "rows": "-" }, "d": { "files": "/f/*" } });
+        assert_eq!(to_json(&root)["sources"], expected);
+        assert!(faults[0].message.contains("there is no source `e`; its sources: a, b, c, d"), "{faults:?}");
     }
 
     #[test]

@@ -172,7 +172,8 @@ fn target(output: &OutputPlan, folder: &Path, scope: &Scope) -> Result<Target, P
     let Some((file, folders)) = names.split_last().filter(|(file, _)| !file.is_empty()) else {
         return Err(wrong(format!("`{}` names no file", output.path)));
     };
-    let is_later = |name: &str| ["doc", "run", "steps", "item"].iter().any(|n| names_in_braces(name, n));
+    let is_later =
+        |name: &str| ["doc", "row", "group", "corpus", "run", "steps", "item"].iter().any(|n| names_in_braces(name, n));
     let num_fixed = folders.iter().take_while(|name| !is_later(name)).count();
     let mut root = folder.to_path_buf();
     for name in &folders[..num_fixed] {
@@ -280,7 +281,18 @@ mod tests {
             OutputContent::Text("x".into())
         };
         let format = OutputFormat::Markdown;
-        let output = OutputPlan { name: "o".into(), path: path.into(), format, content, only: None };
+        let output = OutputPlan {
+            name: "o".into(),
+            path: path.into(),
+            format,
+            content,
+            only: None,
+            per: crate::pipeline::plan::Per::Document,
+            reads: Vec::new(),
+            on_removed: None,
+            contract: None,
+            is_markup: false,
+        };
         let evaluator = Evaluator::default();
         let names = json!({ "params": { "out": "a/b" }, "run": { "date": "2026-01-31" } });
         target(&output, Path::new("/p"), &evaluator.bind(&names))

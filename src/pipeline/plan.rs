@@ -18,12 +18,33 @@ pub struct Plan {
     pub params: Value, // an object, every parameter with its final value
     pub model: ModelPlan,
     pub sources: Vec<SourcePlan>, // of documents; what an index is made of stands with it
+    pub tables: Vec<SourcePlan>,  // of rows that stand beside the documents, for steps with `per: row`
     pub indexes: Vec<IndexPlan>,
     pub steps: Vec<StepPlan>, // in the order they run
     pub outputs: Vec<OutputPlan>,
+    /// Set where a step or an output is done per group.
+    pub grouping: Option<Grouping>,
+    /// Ids of the steps whose values of each document are kept for what is done over all of them.
+    pub kept: Vec<String>,
     pub run: RunPlan,
     pub eval: Option<EvalPlan>,
     pub tests: Vec<TestPlan>,
+}
+
+impl Plan {
+    /// Whether anything is done over all documents, or over groups of them.
+    pub fn has_whole(&self) -> bool {
+        self.steps.iter().any(|s| s.rounds.per.is_whole()) || self.outputs.iter().any(|o| o.per.is_whole())
+    }
+}
+
+/// What `per: group` is done for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Grouping {
+    /// Documents for which this expression gives the same.
+    By(String),
+    /// The groups that this step, done over all documents, has made.
+    Of(String),
 }
 
 /// The `model` section.
@@ -36,12 +57,77 @@ pub struct ModelPlan {
     pub quantize: Quantize,
 }
 
+#[derive(Clone, Debug, Default)]
 pub struct SourcePlan {
     pub name: String,
+    pub kind: SourceKind,
     pub patterns: Vec<String>, // globs, absolute
     pub ignore: Vec<String>,   // globs, absolute
     /// How files are read: the `read` mapping with its defaults filled in.
     pub read: Value,
+    pub on_removed: OnRemoved,
+}
+
+/// What a source is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Files, one document each.
+    #[default]
+    Files,
+    /// The rows of one table, one document each.
+    Rows {
+        file: PathBuf,      // absolute; where they come from standard input, the file that it was put into
+        id: Option<String>, // the column that tells them apart
+        columns: Option<Vec<String>>, // as `check` saw them; `None` where they are not known before the run
+        from_stdin: bool,
+    },
+    /// What is read from standard input, one document.
+    Stdin {
+        name: String,
+        held: Option<PathBuf>, // the file that it was put into, before the run
+    },
+}
+
+impl SourcePlan {
+    /// Whether it is what comes in on standard input.
+    pub fn is_stdin(&self) -> bool {
+        matches!(self.kind, SourceKind::Stdin { .. } | SourceKind::Rows { from_stdin: true, .. })
+    }
+
+    /// Puts a file in the place of standard input.
+    pub fn hold(&mut self, path: PathBuf) {
+        match &mut self.kind {
+            SourceKind::Stdin { held, .. } => *held = Some(path),
+            SourceKind::Rows { file, .. } => *file = path,
+            SourceKind::Files => {}
+        }
+    }
+}
+
+/// What becomes of outputs whose document is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnRemoved {
+    /// They stay as they are.
+    #[default]
+    Keep,
+    /// Records and pages are removed.
+    Drop,
+    /// Records and pages stay, without their content, and say so.
+    Tombstone,
+}
+
+impl OnRemoved {
+    pub const WORDS: &'static [&'static str] = &["keep", "drop", "tombstone"];
+
+    /// Returns the policy of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "keep" => Some(Self::Keep),
+            "drop" => Some(Self::Drop),
+            "tombstone" => Some(Self::Tombstone),
+            _ => None,
+        }
+    }
 }
 
 /// An index of passages, brought up to its source before the first step runs.
@@ -50,6 +136,8 @@ pub struct IndexPlan {
     pub source: SourcePlan,
     pub split: Value,             // as the chunker reads it
     pub embedder: Option<String>, // a model that embeds
+    pub when_available: bool,     // without it passages are found by words alone
+    pub fields: Value,            // an object: names, and expressions over `doc`; null where there are none
 }
 
 pub struct StepPlan {
@@ -65,6 +153,13 @@ pub struct StepPlan {
     pub reads: Vec<String>,
 }
 
+impl StepPlan {
+    /// Whether it gives HTML, with everything put into it escaped.
+    pub fn is_markup(&self) -> bool {
+        self.kind.name == "render" && self.resolved["options"]["escape"] == "html"
+    }
+}
+
 /// How often a step is done for a document, and over what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rounds {
@@ -73,6 +168,19 @@ pub struct Rounds {
     pub over: Option<String>,
     /// An expression: the step is done for each `item` of it.
     pub foreach: Option<String>,
+    /// With `per: row`, which rows.
+    pub rows: RowsOf,
+}
+
+/// Which rows a step with `per: row` is done for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum RowsOf {
+    /// The rows are the documents: once for each, of this source or of any.
+    #[default]
+    Documents,
+    Source(String),
+    /// Every row of this table, for each document.
+    Table(String),
 }
 
 /// What a step is done for, once each.
@@ -83,12 +191,23 @@ pub enum Per {
     Chunk,
     Turn,
     Page,
+    Row,
+    Group,
+    Corpus,
 }
 
 impl Per {
+    /// Whether it is wider than a document: such a step waits for all of them.
+    pub fn is_whole(self) -> bool {
+        matches!(self, Self::Group | Self::Corpus)
+    }
+
     /// Returns the scope of that name, if a step can have it.
     pub fn named(name: &str) -> Option<Self> {
         Some(match name {
+            "row" => Self::Row,
+            "group" => Self::Group,
+            "corpus" => Self::Corpus,
             "document" => Self::Document,
             "chunk" => Self::Chunk,
             "turn" => Self::Turn,
@@ -103,6 +222,9 @@ impl Per {
             Self::Chunk => "chunk",
             Self::Turn => "turn",
             Self::Page => "page",
+            Self::Row => "row",
+            Self::Group => "group",
+            Self::Corpus => "corpus",
         }
     }
 }
@@ -111,8 +233,9 @@ impl Rounds {
     /// Returns the name under which a step finds what it is done for; `None` where it is done once.
     pub fn local(&self) -> Option<&'static str> {
         match (self.per, &self.foreach) {
-            (Per::Document, None) => None,
-            (Per::Document, Some(_)) => Some("item"),
+            (Per::Document | Per::Group | Per::Corpus, None) => None,
+            (Per::Row, _) => matches!(self.rows, RowsOf::Table(_)).then_some("row"),
+            (Per::Document | Per::Group | Per::Corpus, Some(_)) => Some("item"),
             (per, _) => Some(per.name()),
         }
     }
@@ -124,15 +247,51 @@ pub struct OutputPlan {
     pub format: OutputFormat,
     pub content: OutputContent,
     pub only: Option<String>, // an expression over the same names as `content`
+    pub per: Per,             // document, group or corpus
+    /// Ids of the steps whose values it can see.
+    pub reads: Vec<String>,
+    pub on_removed: Option<OnRemoved>, // instead of that of its documents' sources
+    pub contract: Option<Contract>,
+    /// The content is HTML already; any other text is made HTML by escaping it.
+    pub is_markup: bool,
+}
+
+/// A schema that every record must fit.
+#[derive(Clone, Debug)]
+pub struct Contract {
+    pub name: String,
+    pub schema: Value,
+    pub validator: Arc<jsonschema::Validator>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OutputFormat {
     Markdown,
     Text,
+    Html,
     Jsonl,
     Csv,
     Review,
+    Parquet,
+}
+
+impl OutputFormat {
+    /// Whether it is written as one text per document, and not as records.
+    pub fn is_text(self) -> bool {
+        matches!(self, Self::Markdown | Self::Text | Self::Html)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Markdown => "markdown",
+            Self::Text => "text",
+            Self::Html => "html",
+            Self::Jsonl => "jsonl",
+            Self::Csv => "csv",
+            Self::Review => "review",
+            Self::Parquet => "parquet",
+        }
+    }
 }
 
 pub enum OutputContent {
@@ -152,15 +311,24 @@ pub enum OutputContent {
 #[derive(Clone, Debug)]
 pub struct TestPlan {
     pub name: String,
-    pub document: String, // its name
-    pub text: TestText,
+    pub documents: Vec<TestDocument>,
+    /// They were written as a list: what must hold is then asked over all of them.
+    pub is_corpus: bool,
     pub answers: Value,      // a script that can be used
     pub expect: Vec<String>, // expressions
 }
 
 #[derive(Clone, Debug)]
+pub struct TestDocument {
+    pub name: String,
+    pub text: TestText,
+}
+
+#[derive(Clone, Debug)]
 pub enum TestText {
     Inline(String),
+    /// The fields of a row, where the documents are rows.
+    Row(Value),
     File(PathBuf), // relative to the pipeline's folder
 }
 
@@ -176,6 +344,8 @@ pub struct RunPlan {
     pub retry: Option<RetryPlan>,
     pub deadline: Option<Deadline>,
     pub events: Option<PathBuf>,
+    pub lock_wait: Duration,
+    pub nice: Option<i32>,
 }
 
 /// Whether a step that failed is tried again.

@@ -26,6 +26,9 @@ pub struct RunReport {
     pub model: Option<ModelIdentity>,
     pub counts: Counts,
     pub documents: Vec<DocumentReport>, // in the order of the inputs
+    /// What was done over groups and over all documents: no inputs, and not among the counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub whole: Vec<DocumentReport>,
     pub outputs: Vec<OutputReport>,
     /// Worth a line, about no single document.
     pub notes: Vec<String>,
@@ -246,13 +249,14 @@ impl RunReport {
         // Of a run over many documents these are nearly all of the report: they are not even copied.
         let without = Self {
             documents: Vec::new(),
+            whole: self.whole.clone(),
+            steps: self.steps.clone(),
             pipeline: self.pipeline.clone(),
             pipeline_hash: self.pipeline_hash.clone(),
             run: self.run.clone(),
             started: self.started.clone(),
             outcome: self.outcome.clone(),
             model: self.model.clone(),
-            steps: self.steps.clone(),
             outputs: self.outputs.clone(),
             notes: self.notes.clone(),
             state_folder: self.state_folder.clone(),
@@ -268,6 +272,7 @@ impl RunReport {
 
     /// Whether any document stands failed or partial, in this run or as an earlier one left it.
     pub fn is_incomplete(&self) -> bool {
-        self.documents.iter().any(|d| matches!(d.standing(), State::Failed | State::Partial))
+        let mut all = self.documents.iter().chain(&self.whole);
+        all.any(|d| matches!(d.standing(), State::Failed | State::Partial))
     }
 }

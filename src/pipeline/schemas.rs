@@ -7,7 +7,7 @@ use super::file;
 use super::files::{Files, read_text};
 use super::shape::{Shaper, to_json};
 use super::tree::{Node, NodeValue, quoted};
-use crate::steps::schema::expand;
+use crate::steps::schema::{expand, is_json_schema};
 
 /// The types of the short form.
 const TYPES: &[&str] = &["string", "text", "integer", "number", "boolean", "date"];
@@ -33,6 +33,43 @@ pub fn resolve(shaper: &mut Shaper<'_>, name: &str, node: &Node) -> Option<Value
             shaper.fault(node.at, message);
             None
         }
+    }
+}
+
+/// Returns an entry of `schemas` without the limits that a model needs: the short form written out, anything else as it is.
+/// The error is one line, without the name.
+pub fn plain(shaper: &Shaper<'_>, node: &Node) -> Result<Value, String> {
+    let written = match node.entries() {
+        [only] if only.key == "file" => match only.value.as_str().filter(|s| !TYPES.contains(&s.trim_end_matches('?')))
+        {
+            Some(file) => read(shaper.around.files, &shaper.around.folder.join(file))
+                .map_err(|reason| format!("names the file {}, but {reason}", quoted(file)))?,
+            None => to_json(node),
+        },
+        _ => to_json(node),
+    };
+    if is_json_schema(&written) {
+        return Ok(written);
+    }
+    let mut expanded =
+        expand(&written).map_err(|faults| faults.into_iter().map(|f| f.message).collect::<Vec<_>>().join("; "))?;
+    without_limits(&mut expanded);
+    Ok(expanded)
+}
+
+/// The short form states no limit: each one in it is the model's.
+fn without_limits(schema: &mut Value) {
+    match schema {
+        Value::Object(keys) => {
+            for limit in ["maxLength", "maxItems"] {
+                if keys.get(limit).is_some_and(Value::is_number) {
+                    keys.shift_remove(limit);
+                }
+            }
+            keys.values_mut().for_each(without_limits);
+        }
+        Value::Array(items) => items.iter_mut().for_each(without_limits),
+        _ => {}
     }
 }
 

@@ -1,7 +1,8 @@
-//! What a template or an expression can name at the place where it stands: `params doc steps run item`.
+//! What a template or an expression can name at the place where it stands: `params doc row corpus group steps run item`.
 //! Knows the shape of these names and none of their values.
 
 use super::params::Params;
+use super::plan::Per;
 use super::references::{self, DottedName, References};
 use super::tree::{Position, quoted};
 use crate::diagnostic::{Diagnostic, suggest};
@@ -49,6 +50,28 @@ pub static RUN: &[Field] = &[
     Field { name: "model", help: "which model answers", is_open: true },
 ];
 
+/// What is there for a step or an output over all documents.
+pub static CORPUS: &[Field] = &[
+    Field { name: "documents", help: "a list, each with `doc`, `row`, `steps` and `state`", is_open: true },
+    field("count", "how many documents there are"),
+    field("left_out", "the documents that have no result and are not among them"),
+];
+
+/// What is there for a group beside.
+pub static GROUP: &[Field] = &[
+    Field { name: "key", help: "what the group has in common", is_open: true },
+    field("count", "how many items it has"),
+    Field { name: "items", help: "its documents, or what the `group` step put into it", is_open: true },
+];
+
+/// Known only when the steps over all documents are done.
+pub static WHOLE_AT_END: &[Field] =
+    &[field("state", "ok, partial or abstained"), field("provenance", "a line that says where it comes from")];
+
+/// Of a document, what is kept for what is done over all of them.
+pub const KEPT_OF_DOC: &[&str] =
+    &["path", "name", "stem", "ext", "sha256", "format", "headings", "speakers", "meta", "warnings"];
+
 /// Filters that the house adds to the engine's own.
 pub const FILTERS: &[&str] =
     &["turns", "timecode", "table", "bullets", "json", "quote", "cell", "resolve_date", "tokens", "pages", "fit"];
@@ -58,9 +81,6 @@ pub const STEP_LOCALS: &[&str] = &["item", "out", "part"];
 
 /// Names that a step has where it is done for each of them.
 const UNITS: &[&str] = &["chunk", "turn", "page"];
-
-/// Scopes of the format for which this version has no steps yet.
-const SCOPES_OF_LATER: &[&str] = &["row", "group", "corpus"];
 
 const FUNCTIONS: &[&str] = &["range", "dict", "namespace", "abs", "similar"];
 
@@ -73,6 +93,14 @@ pub struct KnownStep {
     pub local: Option<&'static str>,
     /// Its value is an object of a shape that its author says with `schema`.
     pub is_object: bool,
+    pub per: Per,
+}
+
+/// A source of rows, as far as it is known before the run.
+#[derive(Clone, Debug)]
+pub struct RowSource {
+    pub name: String,
+    pub columns: Option<Vec<String>>,
 }
 
 /// Where a template or an expression stands.
@@ -86,11 +114,22 @@ pub enum Seat {
     Output { has_item: bool },
     /// A step or a condition of a review page.
     Review,
+    /// What the documents of a group share: of each, only what is kept of it.
+    Kept,
+    /// The path of an output over all documents; `per` is document where one file holds the records of all.
+    WholePath { per: Per },
+    /// Content, a field or a condition of an output over all documents.
+    Whole { per: Per, has_item: bool },
+    /// What must hold of a test: with one document its own values stand beside those of all.
+    Trial { over_all: bool },
 }
 
 pub struct Scope<'a> {
     pub steps: &'a [KnownStep],
     pub params: &'a Params,
+    pub rows: &'a [RowSource],
+    /// The rows are the documents.
+    pub row_documents: bool,
 }
 
 /// What a source turned out to read, and what is wrong with it; places are those within the source.
@@ -108,6 +147,11 @@ impl Scope<'_> {
                 "params" => self.params_fault(name),
                 "steps" => self.steps_fault(name, seat, &mut findings.reads),
                 "doc" => self.doc_fault(name, seat),
+                "row" if self.has_row(seat) => self.row_fault(name),
+                "corpus" if self.level(seat) != Per::Document || matches!(seat, Seat::Trial { .. }) => {
+                    self.whole_fault(name, CORPUS, seat)
+                }
+                "group" if self.level(seat) == Per::Group => self.whole_fault(name, GROUP, seat),
                 "run" => field_fault(name, &[RUN]),
                 _ => self.other_fault(name, seat),
             };
@@ -124,6 +168,12 @@ impl Scope<'_> {
                 ));
             }
         }
+        let asks = matches!(seat, Seat::Step(at) if self.steps[at].kind.is_none_or(|k| k.needs_model));
+        for filter in found.filters.iter().filter(|f| !asks && ["tokens", "fit"].contains(&f.name.as_str())) {
+            let message = format!("`{}` counts by the model's tokens, and nothing here asks the model", filter.name);
+            let at = Position { line: filter.line, column: filter.column };
+            findings.faults.push((Diagnostic::error(message), at));
+        }
         for test in found.tests.iter().filter(|t| !references::is_builtin_test(&t.name)) {
             let message = format!("there is no test {}", quoted(&test.name));
             let diagnostic = with_near(Diagnostic::error(message), &test.name, COMMON_TESTS.iter().copied(), "tests");
@@ -139,9 +189,10 @@ impl Scope<'_> {
     }
 
     fn steps_fault(&self, name: &DottedName, seat: Seat, reads: &mut Vec<usize>) -> Option<Diagnostic> {
-        if matches!(seat, Seat::Path { .. }) {
+        if matches!(seat, Seat::Path { .. } | Seat::WholePath { .. }) {
             return Some(Diagnostic::error("the path of an output sees `doc`, `params` and `run`, not `steps`"));
         }
+        let level = self.level(seat);
         let mut read = |index: usize| {
             if !reads.contains(&index) {
                 reads.push(index)
@@ -149,7 +200,8 @@ impl Scope<'_> {
         };
         let visible = if let Seat::Step(at) = seat { at } else { self.steps.len() };
         let Some(id) = name.path.get(1) else {
-            (0..visible).for_each(read); // `steps` as a whole: everything that has run
+            // `steps` as a whole: everything that has run
+            (0..visible).filter(|i| rank(self.steps[*i].per) <= rank(level)).for_each(read);
             return None;
         };
         let Some(index) = self.steps.iter().position(|s| s.id == *id) else {
@@ -168,7 +220,23 @@ impl Scope<'_> {
                 return Some(Diagnostic::error(message).hint(format!("put `{id}` before `{}`", self.steps[at].id)));
             }
         }
+        let of = self.steps[index].per;
+        let is_trial = matches!(seat, Seat::Trial { .. });
+        if rank(of) > rank(level) && level == Per::Document && !is_trial {
+            let what = if of == Per::Corpus { "all documents" } else { "groups of documents" };
+            let message = format!("`steps.{id}` is done over {what}, when all are done: one document cannot use it");
+            return Some(Diagnostic::error(message).hint(format!("what uses it is written with `per: {}`", of.name())));
+        }
         read(index);
+        let is_list = rank(of) < rank(level) || (is_trial && of == Per::Group);
+        if let Some(field) = name.path.get(2).filter(|_| is_list) {
+            let unit = if of == Per::Group { "group" } else { "document" };
+            let whole = format!("steps.{id}");
+            let message =
+                format!("`{whole}` is a list here, one value for each {unit}, and has no field {}", quoted(field));
+            let hint = format!("`{whole} | map(attribute=\"{field}\")` is the list of them");
+            return (!name.called).then(|| Diagnostic::error(message).hint(hint));
+        }
         if let Some((local, field)) = self.steps[index].local.zip(name.path.get(2)) {
             let whole = format!("steps.{id}");
             let message =
@@ -185,17 +253,81 @@ impl Scope<'_> {
                 Diagnostic::error("the records of all documents go into one file: its path cannot name `doc`")
                     .hint("`run.date` and `params` are known here"),
             ),
-            Seat::Output { .. } | Seat::Review => field_fault(name, &[DOC, DOC_AT_END]),
-            Seat::Path { .. } | Seat::Step(_) => field_fault(name, &[DOC]),
+            Seat::Output { .. } | Seat::Review | Seat::Trial { over_all: false } => {
+                field_fault(name, &[DOC, DOC_AT_END])
+            }
+            Seat::Kept => field_fault(name, &[DOC]).or_else(|| {
+                let field = name.path.get(1).filter(|f| !KEPT_OF_DOC.contains(&f.as_str()))?;
+                let message = format!("`doc.{field}` is not kept for when all documents are done");
+                Some(Diagnostic::error(message).hint(format!("kept of `doc`: {}", KEPT_OF_DOC.join(", "))))
+            }),
+            _ if self.level(seat) != Per::Document || matches!(seat, Seat::WholePath { .. }) => Some(
+                Diagnostic::error("`doc` is one document, and this is done over several")
+                    .hint("`corpus.documents` are they, each with its `doc` and its `steps`"),
+            ),
+            _ => field_fault(name, &[DOC]),
+        }
+    }
+
+    /// How wide the place is that a source stands in: a document, a group of them, or all.
+    fn level(&self, seat: Seat) -> Per {
+        let per = match seat {
+            Seat::Step(at) => self.steps[at].per,
+            Seat::WholePath { per } | Seat::Whole { per, .. } => per,
+            Seat::Trial { over_all: true } => Per::Corpus,
+            Seat::Trial { over_all: false } => Per::Document,
+            Seat::Path { .. } | Seat::Output { .. } | Seat::Review | Seat::Kept => Per::Document,
+        };
+        if per.is_whole() { per } else { Per::Document }
+    }
+
+    fn has_row(&self, seat: Seat) -> bool {
+        match seat {
+            Seat::Step(at) if self.steps[at].per == Per::Row => true,
+            Seat::Path { has_document } => has_document && self.row_documents,
+            Seat::WholePath { .. } => false,
+            seat => self.row_documents && self.level(seat) == Per::Document,
+        }
+    }
+
+    fn row_fault(&self, name: &DottedName) -> Option<Diagnostic> {
+        let wanted = name.path.get(1).filter(|_| !(name.called && name.path.len() == 2))?;
+        let known: Vec<&[String]> = self.rows.iter().map(|r| r.columns.as_deref()).collect::<Option<_>>()?;
+        if known.iter().any(|columns| columns.contains(wanted)) {
+            return None;
+        }
+        let columns = known.into_iter().flatten().map(String::as_str);
+        Some(with_near(
+            Diagnostic::error(format!("`row` has no column {}", quoted(wanted))),
+            wanted,
+            columns,
+            "columns",
+        ))
+    }
+
+    fn whole_fault(&self, name: &DottedName, fields: &'static [Field], seat: Seat) -> Option<Diagnostic> {
+        if matches!(seat, Seat::Whole { .. } | Seat::Trial { .. }) {
+            field_fault(name, &[fields, WHOLE_AT_END])
+        } else {
+            field_fault(name, &[fields])
         }
     }
 
     fn other_fault(&self, name: &DottedName, seat: Seat) -> Option<Diagnostic> {
         let first = name.path[0].as_str();
-        let mut known = vec!["params", "doc", "run"];
+        let mut known = vec!["params", "run"];
+        match self.level(seat) {
+            Per::Group => known.extend(["corpus", "group"]),
+            Per::Corpus => known.push("corpus"),
+            _ => known.push("doc"),
+        }
+        if self.has_row(seat) {
+            known.push("row");
+        }
         match seat {
-            Seat::Path { .. } => {}
-            Seat::Output { has_item } => {
+            Seat::Path { .. } | Seat::WholePath { .. } => {}
+            Seat::Kept | Seat::Trial { .. } => known.push("steps"),
+            Seat::Output { has_item } | Seat::Whole { has_item, .. } => {
                 known.push("steps");
                 known.extend(has_item.then_some("item"));
             }
@@ -216,10 +348,12 @@ impl Scope<'_> {
         if FUNCTIONS.contains(&first) {
             return None;
         }
-        if SCOPES_OF_LATER.contains(&first) {
-            let message = format!(
-                "`{first}` is known only in a step with `per: {first}`, which is not in this version of quarry"
-            );
+        if first == "row" {
+            let fault = Diagnostic::error("`row` is known only in a step with `per: row`");
+            return Some(if self.rows.is_empty() { fault.hint("and with a source that has `rows`") } else { fault });
+        }
+        if ["group", "corpus"].contains(&first) {
+            let message = format!("`{first}` is known only in a step or an output with `per: {first}`");
             return Some(Diagnostic::error(message));
         }
         if UNITS.contains(&first) {
@@ -236,6 +370,15 @@ impl Scope<'_> {
             return Some(fault.hint(format!("did you mean `steps.{first}`?")));
         }
         Some(with_near(fault, first, known.iter().copied(), "names"))
+    }
+}
+
+/// Documents, groups, all of them: the wider waits for the narrower.
+fn rank(per: Per) -> u8 {
+    match per {
+        Per::Corpus => 2,
+        Per::Group => 1,
+        _ => 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::plan::{OutputContent, OutputPlan, Plan};
+use super::plan::{Grouping, OutputContent, OutputPlan, Per, Plan};
 use super::references;
 use super::tree::quoted;
 use crate::diagnostic::{Diagnostic, suggest};
@@ -24,7 +24,21 @@ pub fn select(plan: &mut Plan, ids: &[String]) -> Result<Vec<String>, Diagnostic
             kept.extend(step.reads.iter().cloned());
         }
     }
+    if let Some(Grouping::Of(id)) =
+        plan.grouping.as_ref().filter(|_| plan.steps.iter().any(|s| s.rounds.per == Per::Group && kept.contains(&s.id)))
+    {
+        kept.insert(id.clone());
+    }
+    if plan.steps.iter().any(|s| s.rounds.per.is_whole() && kept.contains(&s.id)) {
+        kept.extend(plan.kept.iter().cloned());
+    }
+    for step in plan.steps.iter().rev() {
+        if kept.contains(&step.id) {
+            kept.extend(step.reads.iter().cloned());
+        }
+    }
     plan.steps.retain(|step| kept.contains(&step.id));
+    plan.kept.retain(|id| kept.contains(id));
     let (filled, left_out) = std::mem::take(&mut plan.outputs).into_iter().partition(|output| fits(output, &kept));
     plan.outputs = filled;
     let left_out: Vec<OutputPlan> = left_out;
@@ -33,6 +47,21 @@ pub fn select(plan: &mut Plan, ids: &[String]) -> Result<Vec<String>, Diagnostic
         return Err(fault.hint("select the steps that an output reads"));
     }
     Ok(left_out.into_iter().map(|output| output.name).collect())
+}
+
+/// Cuts a plan down to a step, those after it, what they read, and the outputs that these fill. Returns the names of the
+/// outputs that are left out.
+pub fn from(plan: &mut Plan, id: &str) -> Result<Vec<String>, Diagnostic> {
+    let Some(at) = plan.steps.iter().position(|s| s.id == id) else {
+        let known = plan.steps.iter().map(|s| s.id.as_str());
+        let fault = Diagnostic::error(format!("`--from {id}`: there is no step {}", quoted(id)));
+        return Err(fault.hint(match suggest(id, known.clone()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("its steps: {}", known.collect::<Vec<_>>().join(", ")),
+        }));
+    };
+    let ids: Vec<String> = plan.steps[at..].iter().map(|s| s.id.clone()).collect();
+    select(plan, &ids)
 }
 
 /// Whether an output reads no step but these.

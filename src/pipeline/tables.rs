@@ -3,28 +3,34 @@
 
 use super::eval::compare::HOW;
 use super::params;
+use super::plan::OnRemoved;
 use crate::corpus::chunker::CHUNK_KEYS;
 use crate::corpus::reader::READ_KEYS;
 use crate::spec::{KeySpec, ValueSpec};
 
 const FOREVER: i64 = i64::MAX;
 
-/// Words of the format that a later version will know.
-const fn later(name: &'static str, help: &'static str) -> KeySpec {
-    KeySpec::optional(name, ValueSpec::Later, help)
-}
-
 /// The top of the file. The sections have tables of their own; what stands here as `Any` is checked with them.
 pub static ROOT: &[KeySpec] = &[
     KeySpec::required("version", ValueSpec::Any, "The version of the file format: 1."),
     KeySpec::optional("name", ValueSpec::Text, "What the pipeline is called in reports. By default the file's name."),
     KeySpec::optional("description", ValueSpec::Text, "One line for whoever meets the file."),
-    later("include", ""),
+    KeySpec::optional(
+        "include",
+        ValueSpec::List(&ValueSpec::Setting),
+        "Files whose `params`, `schemas`, `labels` and `step_lists` are those of this file too.",
+    ),
     KeySpec::optional("params", ValueSpec::Any, "What a caller may choose with -p, by name."),
     KeySpec::optional("model", ValueSpec::Object(MODEL), "Which model answers, and how it decodes."),
     KeySpec::required("sources", ValueSpec::Any, "Which files are read, by name."),
     KeySpec::optional("indexes", ValueSpec::Any, "Passages that `retrieve` can find, by name."),
     KeySpec::optional("schemas", ValueSpec::Any, "The shapes of records that steps can name."),
+    KeySpec::optional(
+        "labels",
+        ValueSpec::Any,
+        "Sets of labels that `classify` can name, each label with its meaning.",
+    ),
+    KeySpec::optional("step_lists", ValueSpec::Any, "Lists of steps that `steps` can take in with `insert`, by name."),
     KeySpec::required("steps", ValueSpec::Any, "What is done with each document, in this order."),
     KeySpec::optional("outputs", ValueSpec::Any, "What is written."),
     KeySpec::optional("run", ValueSpec::Object(RUN), "What happens to failures, how long and how many at once."),
@@ -77,6 +83,12 @@ pub static TEST: &[KeySpec] = &[
     KeySpec::required("name", ValueSpec::Text, "What the test is called."),
     KeySpec::optional("file", ValueSpec::File, "The document it is tried on."),
     KeySpec::optional("text", ValueSpec::Any, "The words of the document, instead of a file."),
+    KeySpec::optional("row", ValueSpec::Any, "The fields of the row, where the documents are rows."),
+    KeySpec::optional(
+        "documents",
+        ValueSpec::Any,
+        "Several documents, each with `file`, `text` or `row`: what must hold is then asked over all of them.",
+    ),
     KeySpec::optional("document", ValueSpec::Text, "What the document is called; how it is read goes by its ending."),
     KeySpec::optional(
         "answers",
@@ -168,11 +180,37 @@ pub static MODEL: &[KeySpec] = &[
 ];
 
 pub static SOURCE: &[KeySpec] = &[
-    KeySpec::required("files", PATTERNS, "One glob or several; `**` stands for any folders, `{a,b}` for a choice."),
-    KeySpec::optional("ignore", PATTERNS, "Globs of files that are left out."),
+    KeySpec::optional("files", PATTERNS, "One glob or several; `**` stands for any folders, `{a,b}` for a choice."),
+    KeySpec::optional(
+        "rows",
+        ValueSpec::Setting,
+        "Instead of `files`, a CSV or JSON Lines file, or `-` for standard input: each row is a document with its fields \
+         as `row`. Beside files, its rows are there for steps with `per: row`.",
+    ),
+    KeySpec::optional(
+        "stdin",
+        ValueSpec::Setting,
+        "Instead of `files`, what comes in on standard input: one document, called so; how it is read goes by its \
+         content and its ending.",
+    ),
+    KeySpec::optional(
+        "id",
+        ValueSpec::Setting,
+        "The column that tells rows apart. By default `id` where there is one, else their number.",
+    ),
+    KeySpec::optional(
+        "ignore",
+        PATTERNS,
+        "Globs of files that are left out; one that begins with `**/` is of any folder.",
+    ),
     KeySpec::default("read", ValueSpec::Any, "{}", "How the files are read."),
-    later("rows", ""),
-    later("on_removed", ""),
+    KeySpec::default(
+        "on_removed",
+        ON_REMOVED,
+        "keep",
+        "What becomes of the outputs of a document that is gone: they stay, are removed, or stay as a mark without \
+         content.",
+    ),
 ];
 
 pub static INDEX: &[KeySpec] = &[
@@ -187,12 +225,32 @@ pub static INDEX: &[KeySpec] = &[
         "{ size: 400 tokens }",
         "How files are cut into passages. Tokens are counted without a model, about as one would.",
     ),
+    KeySpec::default("text", ValueSpec::Choice(&["bm25"]), "bm25", "How passages are found by words."),
     KeySpec::optional(
         "vectors",
-        ValueSpec::Setting,
+        ValueSpec::OneOf(&[ValueSpec::Setting, ValueSpec::Object(VECTORS)]),
         "A model that embeds, such as minilm: passages are then found by words and by vectors.",
     ),
+    KeySpec::optional(
+        "fields",
+        ValueSpec::Map(&ValueSpec::Expression),
+        "What `filter` can ask for beside what every document has: names, and expressions over `doc`. A document for \
+         which one gives nothing does not have it.",
+    ),
 ];
+
+pub static VECTORS: &[KeySpec] = &[
+    KeySpec::required("model", ValueSpec::Setting, "The model that embeds."),
+    KeySpec::default(
+        "when",
+        ValueSpec::Choice(&["always", "available"]),
+        "always",
+        "Where the model cannot be had: `always` ends the run, `available` finds by words alone and says so.",
+    ),
+];
+
+/// What becomes of outputs whose document is gone.
+const ON_REMOVED: ValueSpec = ValueSpec::Choice(OnRemoved::WORDS);
 
 /// A glob or a list of them: also the short form of a source.
 pub const PATTERNS: ValueSpec = ValueSpec::OneOf(&[ValueSpec::Setting, ValueSpec::List(&ValueSpec::Setting)]);
@@ -205,12 +263,20 @@ pub static STEP: &[KeySpec] = &[
         "per",
         ValueSpec::Choice(&["document", "chunk", "turn", "page", "row", "group", "corpus"]),
         "document",
-        "What the step is done for, once each.",
+        "What the step is done for, once each. `group` and `corpus` wait for all documents: the values of earlier steps \
+         are then lists, one for each document.",
     ),
     KeySpec::optional(
         "over",
         ValueSpec::Expression,
-        "With `per`, the chunks, turns or pages it is done for; else the only ones of the document that the step reads.",
+        "With `per`, the chunks, turns or pages it is done for, or the source whose rows; else the only texts that the \
+         step reads.",
+    ),
+    KeySpec::optional(
+        "group_by",
+        ValueSpec::Expression,
+        "With `per: group`, what the documents of a group share, or `steps.<id>` of a `group` over all documents. The \
+         file has one grouping; it is said once.",
     ),
     KeySpec::optional(
         "foreach",
@@ -230,6 +296,13 @@ pub static OUTPUT: &[KeySpec] = &[
         ValueSpec::Template,
         "Where it is written, a template over `doc`, `params` and `run`, relative to the pipeline's folder.",
     ),
+    KeySpec::default(
+        "per",
+        ValueSpec::Choice(&["document", "group", "corpus"]),
+        "document",
+        "What it is written for, once each; `group` and `corpus` when all documents are done.",
+    ),
+    KeySpec::optional("group_by", ValueSpec::Expression, "With `per: group`, as in a step."),
     KeySpec::optional("content", ValueSpec::Expression, "The text of one file per document."),
     KeySpec::optional(
         "fields",
@@ -241,11 +314,22 @@ pub static OUTPUT: &[KeySpec] = &[
     KeySpec::optional("only", ValueSpec::Expression, "Where it is false nothing is written."),
     KeySpec::optional(
         "format",
-        ValueSpec::Choice(&["markdown", "text", "jsonl", "csv"]),
-        "By default what the path ends in: .md, .txt, .jsonl or .csv; `review` is always HTML.",
+        ValueSpec::Choice(FORMATS),
+        "By default what the path ends in: .md, .txt, .html, .jsonl, .csv or .parquet; `review` is always HTML. HTML from a `render` that escapes is \
+         written as it is, any other text is escaped.",
     ),
-    later("write", "records are always appended whole, after the journal"),
-    later("contract", ""),
+    KeySpec::default(
+        "write",
+        ValueSpec::Choice(&["atomic-append"]),
+        "atomic-append",
+        "How records are added: into the journal first, then whole lines. There is no other way.",
+    ),
+    KeySpec::optional(
+        "contract",
+        ValueSpec::Schema,
+        "A schema that each record must fit; a document with one that does not fails.",
+    ),
+    KeySpec::optional("on_removed", ON_REMOVED, "As in a source, for this output alone."),
     KeySpec::optional(
         "review",
         ValueSpec::List(&ValueSpec::Expression),
@@ -254,6 +338,9 @@ pub static OUTPUT: &[KeySpec] = &[
          on it.",
     ),
 ];
+
+/// What can be written.
+pub const FORMATS: &[&str] = &["markdown", "text", "html", "jsonl", "csv", "parquet"];
 
 pub static RUN: &[KeySpec] = &[
     KeySpec::default(
@@ -283,10 +370,21 @@ pub static RUN: &[KeySpec] = &[
         ValueSpec::Setting,
         "When the run ends, whatever is left: a time of the day such as 06:00, or +5h after its start. Exit code 6.",
     ),
-    later("lock", "a second run on the same outputs ends at once"),
+    KeySpec::default("lock", ValueSpec::Object(LOCK), "{}", "What a run does while another works on the same outputs."),
     KeySpec::optional("events", ValueSpec::Setting, "A file that what happens is added to, one JSON line each."),
-    later("nice", ""),
+    KeySpec::optional(
+        "nice",
+        ValueSpec::Integer { min: 0, max: 19 },
+        "How much the run gives way to other programs: 19 the most. Never changes what comes out.",
+    ),
 ];
+
+pub static LOCK: &[KeySpec] = &[KeySpec::default(
+    "wait",
+    ValueSpec::Duration,
+    "0s",
+    "How long it waits for the other to end; after that, exit code 5.",
+)];
 
 pub static TIMEOUT: &[KeySpec] = &[
     KeySpec::default("document", ValueSpec::Duration, "1h", "One document, all its steps together."),

@@ -9,7 +9,50 @@ use crate::diagnostic::Place;
 #[derive(Clone, Debug)]
 pub struct SourceText {
     pub path: PathBuf,
+    /// That of the file, and behind it that of each file it includes: one text, so that places need no more than a line.
     pub text: String,
+    pub included: Vec<Included>, // in the order of their lines
+}
+
+/// A file whose text stands behind that of the pipeline.
+#[derive(Clone, Debug)]
+pub struct Included {
+    pub path: PathBuf,
+    pub lines_before: u32, // in the text as a whole
+}
+
+impl SourceText {
+    pub fn new(path: &Path, text: &str) -> Self {
+        Self { path: path.to_path_buf(), text: text.to_owned(), included: Vec::new() }
+    }
+
+    /// Puts the text of an included file behind; returns the lines and bytes that now stand before it.
+    pub fn append(&mut self, path: PathBuf, text: &str) -> (u32, usize) {
+        if !self.text.ends_with('\n') {
+            self.text.push('\n');
+        }
+        let lines_before = self.text.matches('\n').count() as u32;
+        let bytes_before = self.text.len();
+        self.included.push(Included { path, lines_before });
+        self.text.push_str(text);
+        (lines_before, bytes_before)
+    }
+
+    /// Returns the place of a position in the file that it is from.
+    pub fn place(&self, at: Position) -> Place {
+        match self.included.iter().rev().find(|i| at.line > i.lines_before) {
+            Some(included) => Position { line: at.line - included.lines_before, ..at }.in_file(&included.path),
+            None => at.in_file(&self.path),
+        }
+    }
+
+    /// Returns a place of this text as one of the file that it is from.
+    pub fn resolve(&self, place: Place) -> Place {
+        if place.file != self.path {
+            return place;
+        }
+        self.place(Position { line: place.line, column: place.column })
+    }
 }
 
 /// One value of the file, where it begins, and the bytes it takes.
@@ -54,6 +97,22 @@ impl Position {
 }
 
 impl Node {
+    /// Moves a tree down, behind other text.
+    pub fn shift(&mut self, lines: u32, bytes: usize) {
+        self.at.line += lines;
+        if !self.span.is_empty() {
+            self.span = self.span.start + bytes..self.span.end + bytes;
+        }
+        match &mut self.value {
+            NodeValue::Seq(items) => items.iter_mut().for_each(|n| n.shift(lines, bytes)),
+            NodeValue::Map(entries) => entries.iter_mut().for_each(|e| {
+                e.key_at.line += lines;
+                e.value.shift(lines, bytes);
+            }),
+            _ => {}
+        }
+    }
+
     /// Returns what an author would call it, for "expected …, found …".
     pub fn describe(&self) -> String {
         match &self.value {

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::prompt::{Template, TemplateFault, Templates, texts};
+use super::prompt::{Template, TemplateFault, Templates, counted, texts};
 use super::{Reason, StepContext, StepError};
 use crate::inference::engine::{
     CallAnswer, CallChoice, CallRequest, CancelToken, Chat, ChatDocument, Completion, Constraint, GenerateError,
@@ -299,7 +299,11 @@ pub fn render_with(cx: &StepContext<'_>, template: &Template, more: &[(&str, Val
     if let Value::Object(map) = &mut names {
         map.extend(more.iter().map(|(k, v)| (k.to_string(), v.clone())));
     }
-    Ok(Templates::new().render(template, &names)?)
+    let render = || Templates::new().render(template, &names);
+    match cx.generator {
+        Some(generator) => Ok(counted(&|text| generator.token_ends(text), &render)?),
+        None => Ok(render()?),
+    }
 }
 
 impl From<TemplateFault> for StepError {

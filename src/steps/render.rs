@@ -12,18 +12,30 @@ pub static KIND: StepKind = StepKind {
     name: "render",
     summary: "Fills a template with what earlier steps found",
     guide: "The template is minijinja, over `params`, `doc`, `steps` and `run`. A name that does not exist is an error; \
-            a step that did not run is `none`. Nothing is escaped, and text from documents is never rendered as a \
+            a step that did not run is `none`. With `escape: html` what is put into the template is escaped, else nothing is; text from documents is never rendered as a \
             template. Filters beside the usual ones: `turns`, `timecode`, `table`, `bullets`, `json`, `quote`, `cell`, \
             `resolve_date`.",
     needs_model: false,
-    keys: &[KeySpec::required(
-        "template",
-        ValueSpec::OneOf(&[
-            ValueSpec::Template,
-            ValueSpec::Object(&[KeySpec::required("file", ValueSpec::TemplateFile, "A file that holds the template")]),
-        ]),
-        "The template, or `{file: …}` with a path",
-    )],
+    keys: &[
+        KeySpec::default(
+            "escape",
+            ValueSpec::Choice(&["none", "html"]),
+            "none",
+            "What is put into the template is made safe for HTML",
+        ),
+        KeySpec::required(
+            "template",
+            ValueSpec::OneOf(&[
+                ValueSpec::Template,
+                ValueSpec::Object(&[KeySpec::required(
+                    "file",
+                    ValueSpec::TemplateFile,
+                    "A file that holds the template",
+                )]),
+            ]),
+            "The template, or `{file: …}` with a path",
+        ),
+    ],
     outputs: &[Port { name: "", kind: "text", help: "The rendered text" }],
     example: "id: page\nuse: render\ntemplate: |\n  # {{ doc.stem }}\n  {{ doc.turns | length }} turns\n",
     build,
@@ -35,7 +47,8 @@ struct Render {
 
 fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
     let mut read = Reader::new(cx);
-    let template = read.template(&["template"]);
+    let is_html = read.text(&["escape"]) == Some("html");
+    let template = read.template(&["template"]).map(|t| if is_html { t.escaped() } else { t });
     read.finish(template.map(|template| Box::new(Render { template }) as Box<dyn Step>))
 }
 

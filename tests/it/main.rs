@@ -12,6 +12,7 @@ mod model_files;
 mod pipelines;
 mod reading;
 mod review;
+mod scopes;
 mod shared_data;
 mod starter;
 mod support;

@@ -53,6 +53,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("mail_parser", &["src/corpus/reader/mail.rs"]),
     ("cfb", &["src/corpus/reader/ole.rs"]),
     ("flate2", &["src/corpus/reader/archive.rs"]),
+    ("parquet::", &["src/pipeline/sink/parquet.rs", "src/pipeline/sink/tables.rs"]),
     ("clap::", &["src/cli/"]),
     ("indicatif", &["src/cli/"]),
     ("base64", &["src/pipeline/sink/review.rs"]),

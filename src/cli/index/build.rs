@@ -23,6 +23,7 @@ use crate::corpus::index::{
 use crate::corpus::reader::{ReadOptions, read};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::CancelToken;
+use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::inputs;
 use crate::pipeline::plan::SourcePlan;
 
@@ -81,7 +82,8 @@ pub fn run(args: &BuildArgs, settings: &CliSettings) -> Result<Exit, Failure> {
         _ => here,
     };
     let from = json!({ "paths": from, "base": base });
-    let wanted = Settings { read: json!({}), split, embedder: embedder.as_ref().map(|e| e.id().to_owned()), from };
+    let embedded = embedder.as_ref().map(|e| e.id().to_owned());
+    let wanted = Settings { read: json!({}), split, embedder: embedded, fields: Value::Null, from };
     watched(&args.index, &wanted, embedder.as_ref(), args.fresh, args.json, settings)
 }
 
@@ -180,7 +182,7 @@ pub fn bring(
         chunk: &chunk,
         counter: &WordPieces,
         embed: embedder.map(|e| e as &dyn Embed),
-        fields: &fields,
+        fields: &|document| fields(document, &wanted.fields),
         stop: &|| cancel.check().is_err(),
         progress: &|done, of| meter.tell(done, of),
     };
@@ -191,12 +193,21 @@ pub fn bring(
 }
 
 /// What filters can ask for of every document.
-fn fields(document: &Document) -> Vec<(String, String)> {
+fn fields(document: &Document, own: &Value) -> Vec<(String, String)> {
     let mut fields = vec![
         ("ext".to_owned(), document.ext()),
         ("format".to_owned(), document.format.name().to_owned()),
         ("stem".to_owned(), document.stem()),
     ];
+    let scope = own.is_object().then(|| Evaluator::default().bind(&json!({ "doc": document.doc_value() })));
+    for ((name, expression), scope) in own.as_object().into_iter().flatten().zip(scope.iter().cycle()) {
+        // A document that lacks what the expression names does not have the field.
+        match expression.as_str().and_then(|e| scope.evaluate(e).ok()) {
+            None | Some(Value::Null) => {}
+            Some(Value::String(text)) => fields.push((name.clone(), text)),
+            Some(other) => fields.push((name.clone(), other.to_string())),
+        }
+    }
     fields.extend(document.meta.iter().filter(|(_, v)| v.len() <= 200).map(|(k, v)| (k.clone(), v.clone())));
     fields
 }
@@ -224,7 +235,8 @@ pub fn origins(from: &Value, index: &Path) -> Result<Listed, Failure> {
     if !patterns.is_empty() {
         let ignore = std::path::absolute(index).map(|i| format!("{}/**", globset::escape(&i.to_string_lossy())));
         let read = json!({});
-        let source = SourcePlan { name: "files".into(), patterns, ignore: ignore.into_iter().collect(), read };
+        let ignore = ignore.into_iter().collect();
+        let source = SourcePlan { name: "files".into(), patterns, ignore, read, ..SourcePlan::default() };
         let (files, passed_over) = files(source, &base)?;
         notes = passed_over;
         found.extend(files);

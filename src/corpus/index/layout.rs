@@ -33,6 +33,9 @@ pub struct Settings {
     pub read: Value,              // how files are read
     pub split: Value,             // how they are cut
     pub embedder: Option<String>, // name and digest
+    /// What filters can ask for beside what every document has: names, and what they are of a document.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub fields: Value,
     /// What is read: kept for whoever updates the index without saying it again.
     #[serde(default)]
     pub from: Value,
@@ -47,6 +50,8 @@ impl Settings {
             Some("was cut in another way")
         } else if self.embedder != other.embedder {
             Some("has the vectors of another model, or none")
+        } else if self.fields != other.fields {
+            Some("has other fields for filters")
         } else {
             None
         }

@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str, format: Format, options: &ReadOptions) -> Result
 }
 
 /// Returns the separator that splits the first lines into the most cells of the same number.
-fn separator(text: &str) -> u8 {
+pub(super) fn separator(text: &str) -> u8 {
     const LINES: usize = 20;
     const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
     let score = |separator: u8| {

@@ -26,6 +26,7 @@ mod ole;
 mod options;
 mod pdf;
 mod plain;
+mod rows;
 mod rtf;
 mod sbv;
 mod sniff;
@@ -46,6 +47,7 @@ use crate::corpus::document::{Document, Format};
 pub use error::{ReadError, ReadReason};
 pub use language::{clear_language, likely_language};
 pub use options::{HtmlContent, NoTimestamps, Ocr, READ_KEYS, ReadAs, ReadOptions};
+pub use rows::{MAX_ROWS, Row, RowTable, columns_of, read_rows};
 pub use worker::{Isolation, child_main};
 
 use budget::{Around, Budget};

@@ -18,6 +18,7 @@ pub struct CachedGenerator<'o> {
     cache: Arc<CallCache>,
     meter: Arc<Meter>,
     observer: &'o dyn Observer,
+    anew: bool,
 }
 
 /// What the model itself has been asked in this run.
@@ -57,7 +58,18 @@ impl<'o> CachedGenerator<'o> {
         meter: Arc<Meter>,
         observer: &'o dyn Observer,
     ) -> Self {
-        Self { inner, cache, meter, observer }
+        Self { inner, cache, meter, observer, anew: false }
+    }
+
+    /// Asks the model also what the cache knows, and keeps what it says now.
+    pub fn anew(self) -> Self {
+        Self { anew: true, ..self }
+    }
+}
+
+impl CachedGenerator<'_> {
+    fn find<T: for<'de> serde::Deserialize<'de>>(&self, key: &str) -> Option<T> {
+        if self.anew { None } else { self.cache.find(key, self.observer) }
     }
 }
 
@@ -95,7 +107,7 @@ impl Generator for CachedGenerator<'_> {
         let digest = &self.inner.card().digest;
         let keys: Vec<String> = requests.iter().map(|r| generate_key(digest, r)).collect();
         let mut answers: Vec<Option<Result<Completion, GenerateError>>> =
-            keys.iter().map(|key| self.cache.find(key, self.observer).map(Ok)).collect();
+            keys.iter().map(|key| self.find(key).map(Ok)).collect();
         let (asked, missing): (Vec<usize>, Vec<GenerateRequest>) =
             requests.into_iter().enumerate().filter(|(i, _)| answers[*i].is_none()).unzip();
         self.cache.add_hits(keys.len() - asked.len());
@@ -130,7 +142,7 @@ impl Generator for CachedGenerator<'_> {
         let of_bits = |bits: Vec<Vec<u32>>| -> Vec<Vec<f32>> {
             bits.into_iter().map(|row| row.into_iter().map(f32::from_bits).collect()).collect()
         };
-        let find = |key: &String| self.cache.find::<Vec<Vec<u32>>>(key, self.observer);
+        let find = |key: &String| self.find::<Vec<Vec<u32>>>(key);
         let mut answers: Vec<Option<Result<Vec<Vec<f32>>, GenerateError>>> =
             keys.iter().map(|key| find(key).map(|bits| Ok(of_bits(bits)))).collect();
         let (asked, missing): (Vec<usize>, Vec<ScoreRequest>) =

@@ -1,12 +1,15 @@
 //! File as written -> [`Plan`]: a function from texts, which names every mistake of an author at once.
 //! Loads no model, prints nothing, and reads the disk only through [`Files`].
 
+mod contracts;
 mod eval_section;
 mod outputs;
 mod sections;
 mod slots;
+mod sources;
 mod steps;
 mod tests_section;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,9 +18,10 @@ use serde_json::{Map, Value, json};
 
 use super::file;
 use super::files::Files;
+use super::include;
 use super::overlay::{self, Origins};
 use super::params::{Given, Params, ResolvedParam};
-use super::plan::Plan;
+use super::plan::{Grouping, Plan, SourceKind};
 use super::schemas;
 use super::scope::Scope;
 use super::shape::{Shaper, Surroundings};
@@ -33,7 +37,8 @@ pub struct Request<'a> {
     pub kinds: &'a [&'static StepKind],
     pub overrides: &'a [(String, String)], // -p name=value, as typed
     pub profile: Option<&'a str>,
-    pub sets: &'a [(String, String)], // --set path=value, as typed
+    pub sets: &'a [(String, String)],    // --set path=value, as typed
+    pub sources: &'a [(String, String)], // --source name=files; `-` is standard input
     /// Returns an environment variable that a parameter names.
     pub environment: &'a dyn Fn(&str) -> Option<String>,
     pub model: Option<&'a str>,   // takes the place of the file's own preference
@@ -62,12 +67,17 @@ pub fn check(request: &Request<'_>) -> Result<Checked, Vec<Diagnostic>> {
             quoted(&request.file.to_string_lossy())
         ))]
     })?;
-    let (source, mut root, repeated) = file::parse(request.file, &bytes).map_err(|fault| vec![fault])?;
+    let (mut source, mut root, repeated) = file::parse(request.file, &bytes).map_err(|fault| vec![fault])?;
     let folder = path.parent().map(Path::to_path_buf).unwrap_or_else(|| request.current_folder.to_path_buf());
 
     let mut faults = repeated;
-    let origins = overlay::apply(&mut root, &source, request.profile, request.sets, &mut faults);
+    include::apply(&mut root, &mut source, &folder, request.files, &mut faults);
+    let changes = overlay::Changes { profile: request.profile, sets: request.sets, sources: request.sources };
+    let origins = overlay::apply(&mut root, &source, &changes, &mut faults);
     let plan = plan(request, &source, &root, &folder, &mut faults);
+    for fault in &mut faults {
+        fault.place = fault.place.take().map(|place| source.resolve(place));
+    }
     faults.sort_by(|a, b| a.place.cmp(&b.place));
     faults.dedup();
     let has_errors = faults.iter().any(|f| f.severity == Severity::Error);
@@ -121,16 +131,33 @@ fn plan(
     let schemas = schemas_of(&around, root, faults);
 
     let model = sections::model(&around, root.get("model"), request.model, faults);
-    let mut sources = sections::sources(&around, root.get("sources"), faults);
-    let indexes = sections::indexes(&around, root.get("indexes"), &mut sources, faults);
+    labels(&around, root.get("labels"), faults);
+    let nothing = Scope { steps: &[], params: &params, rows: &[], row_documents: false };
+    let mut sources = sources::sources(&around, root.get("sources"), faults);
+    let indexes = sections::indexes(&around, root.get("indexes"), &mut sources, &nothing, faults);
+    sections::filters(&around, root, faults);
+    let tables = sources::tables(&mut sources);
+    let row_documents = tables.is_empty() && sources.iter().any(|s| matches!(s.kind, SourceKind::Rows { .. }));
+    let rows = sources::row_sources(sources.iter().chain(&tables));
     let run = sections::run(&around, root.get("run"), faults);
 
     let drafts = steps::drafts(&around, root.get("steps"), request.kinds, faults);
-    let known = steps::known(&drafts);
-    let scope = Scope { steps: &known, params: &params };
-    let mut used = vec![false; known.len()];
-    let steps = steps::plan(&around, drafts, &scope, &schemas, run.on_error, &mut used, faults);
-    let outputs = outputs::plan(&around, root.get("outputs"), &scope, &mut used, faults);
+    let known = steps::known(&drafts, row_documents);
+    let scope = Scope { steps: &known, params: &params, rows: &rows, row_documents };
+    let (mut used, mut whole) = (vec![false; known.len()], whole::Whole::default());
+    let written = contracts::schemas_of(root);
+    let steps = steps::plan(&around, drafts, &scope, &schemas, run.on_error, (&mut used, &mut whole), faults);
+    let outputs =
+        outputs::plan(&around, root.get("outputs"), &scope, (&written, &steps), (&mut used, &mut whole), faults);
+    let mut shaper = Shaper::new(&around, "");
+    let (grouping, kept) = whole.finish(&mut shaper, &scope);
+    for id in &kept {
+        known.iter().zip(&mut used).filter(|(step, _)| step.id == *id).for_each(|(_, used)| *used = true);
+    }
+    if let Some(Grouping::Of(id)) = &grouping {
+        known.iter().zip(&mut used).filter(|(step, _)| step.id == *id).for_each(|(_, used)| *used = true);
+    }
+    faults.append(&mut shaper.faults);
 
     let eval = eval_section::plan(&around, root.get("eval"), &scope, faults);
     for id in eval.iter().flat_map(|e| e.steps()) {
@@ -146,9 +173,12 @@ fn plan(
         params: params.values().clone(),
         model,
         sources,
+        tables,
         indexes,
         steps,
         outputs,
+        grouping,
+        kept,
         run,
         eval,
         tests,
@@ -200,13 +230,47 @@ fn name_fault(shaper: &mut Shaper<'_>, what: &str, name: &str, at: Position) {
     shaper.fault(at, message).hints.push(hint);
 }
 
+static LABELS: ValueSpec = ValueSpec::Map(&ValueSpec::Map(&ValueSpec::Text));
+
+/// Tells what is wrong with the sets of labels, those that no step names too.
+fn labels(around: &Surroundings<'_>, section: Option<&Node>, faults: &mut Vec<Diagnostic>) {
+    let mut shaper = Shaper::new(around, "labels");
+    if let Some(node) = section {
+        shaper.value(node, &LABELS, &mut Vec::new());
+    }
+    faults.append(&mut shaper.faults);
+}
+
+/// The schemas that outputs name as their contract and no step names: those need not be ones that a model can be held to.
+fn only_contracts(root: &Node) -> Vec<&str> {
+    let items = |key: &str| match root.get(key).map(|n| &n.value) {
+        Some(NodeValue::Seq(items)) => items.as_slice(),
+        _ => &[],
+    };
+    let contracts = items("outputs").iter().filter_map(|o| o.get("contract")?.as_str());
+    contracts.filter(|name| !items("steps").iter().any(|step| has_text(step, name))).collect()
+}
+
+fn has_text(node: &Node, text: &str) -> bool {
+    match &node.value {
+        NodeValue::Str(own) => own == text,
+        NodeValue::Seq(items) => items.iter().any(|n| has_text(n, text)),
+        NodeValue::Map(entries) => entries.iter().any(|e| has_text(&e.value, text)),
+        _ => false,
+    }
+}
+
 /// Returns every schema; a faulty one, which has been told of, allows anything so that its steps can be checked on.
 fn schemas_of(around: &Surroundings<'_>, root: &Node, faults: &mut Vec<Diagnostic>) -> BTreeMap<String, Value> {
     let mut shaper = Shaper::new(around, "schemas");
     let mut resolved = BTreeMap::new();
+    let only_contracts = only_contracts(root);
     if let Some(section) = root.get("schemas") {
         must_be_mapping(&mut shaper, section, "of names to schemas");
         for entry in section.entries() {
+            if only_contracts.contains(&entry.key.as_str()) {
+                continue; // told with the output
+            }
             let schema = schemas::resolve(&mut shaper, &entry.key, &entry.value).unwrap_or(json!({}));
             resolved.insert(entry.key.clone(), schema);
         }

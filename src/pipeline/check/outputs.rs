@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::slots;
+use super::whole::{self, Whole};
+use super::{contracts, slots};
 use crate::diagnostic::Diagnostic;
-use crate::pipeline::plan::{OutputContent, OutputFormat, OutputPlan};
+use crate::pipeline::plan::{OnRemoved, OutputContent, OutputFormat, OutputPlan, Per, StepPlan};
 use crate::pipeline::references;
 use crate::pipeline::scope::{Scope, Seat};
 use crate::pipeline::shape::{Shaper, Surroundings};
@@ -18,7 +19,8 @@ pub fn plan(
     around: &Surroundings<'_>,
     section: Option<&Node>,
     scope: &Scope<'_>,
-    used: &mut [bool],
+    (schemas, steps): (&contracts::Schemas<'_>, &[StepPlan]),
+    (used, whole): (&mut [bool], &mut Whole),
     faults: &mut Vec<Diagnostic>,
 ) -> Vec<OutputPlan> {
     let mut plans: Vec<OutputPlan> = Vec::new();
@@ -40,14 +42,34 @@ pub fn plan(
         let has_item = node.get("explode").is_some();
         let is_review = node.get("review").is_some();
         let has_document = node.get("fields").is_none() && !is_review;
-        let reads = slots::check(&mut shaper, scope, |slot| match slot.path.first().map(String::as_str) {
-            Some("path") => Seat::Path { has_document },
-            Some("explode") => Seat::Output { has_item: false },
-            _ if is_review => Seat::Review,
-            _ => Seat::Output { has_item },
+        let per = node.get("per").and_then(Node::as_str).and_then(Per::named).unwrap_or_default();
+        whole.take(&mut shaper, node, per);
+        shaper.slots.retain(|slot| !whole::is_group_step(slot, scope.steps));
+        let reads = slots::check(&mut shaper, scope, |slot| match (slot.path.first().map(String::as_str), per) {
+            (Some("group_by"), _) => Seat::Kept,
+            (Some("path"), Per::Document) => Seat::Path { has_document },
+            (Some("path"), per) => Seat::WholePath { per: if has_document { per } else { Per::Document } },
+            (Some("explode"), Per::Document) => Seat::Output { has_item: false },
+            (Some("explode"), per) => Seat::Whole { per, has_item: false },
+            (_, Per::Document) if is_review => Seat::Review,
+            (_, Per::Document) => Seat::Output { has_item },
+            (_, per) => Seat::Whole { per, has_item },
         });
         reads.iter().for_each(|r| used[*r] = true);
+        if per.is_whole() {
+            whole.read(&reads);
+        }
+        if is_review && per.is_whole() {
+            let at = node.get("per").map_or(node.at, |n| n.at);
+            shaper.fault(at, "a review is of each document: it has no `per`");
+        }
         let plan = object.and_then(|object| output(&mut shaper, node, &object, scope, &mut names, &mut paths));
+        let plan = plan.and_then(|plan| {
+            let contract = contracts::read(&mut shaper, node, schemas)?;
+            let is_markup = is_markup(&mut shaper, node, &plan, steps)?;
+            let reads = reads.iter().map(|r| scope.steps[*r].id.clone()).collect();
+            Some(OutputPlan { per, reads, contract, is_markup, ..plan })
+        });
         faults.append(&mut shaper.faults);
         plans.extend(plan);
     }
@@ -74,19 +96,20 @@ fn output(
     };
 
     if let (Some(path), Some(content)) = (&path, &content) {
-        path_faults(shaper, path, content, at("path"), paths);
+        let per = text("per").as_deref().and_then(Per::named).unwrap_or_default();
+        path_faults(shaper, path, content, per, at("path"), paths);
     }
     let is_text = matches!(content, Some(OutputContent::Text(_)));
+    parquet_fault(shaper, format, at("path"));
     if let (Some(format), Some(_), false) = (format, &content, is_review) {
-        let fits = matches!(format, OutputFormat::Markdown | OutputFormat::Text) == is_text;
+        let fits = format.is_text() == is_text;
         if !fits {
             let (what, needs) = if is_text {
-                ("`content` is written as", "markdown or text")
+                ("`content` is written as", "markdown, text or html")
             } else {
-                ("`fields` are written as", "jsonl or csv")
+                ("`fields` are written as", "jsonl, csv or parquet")
             };
-            let message =
-                format!("{what} {needs}, and `{}` is {}", path.as_deref().unwrap_or_default(), format_word(format));
+            let message = format!("{what} {needs}, and `{}` is {}", path.as_deref().unwrap_or_default(), format.name());
             shaper.fault(at("path"), message);
         }
     }
@@ -100,7 +123,18 @@ fn output(
         }
         None => free_name(path.as_deref()?, format?, names, node.at),
     };
-    Some(OutputPlan { name, path: path?, format: format?, content: content?, only: text("only") })
+    Some(OutputPlan {
+        name,
+        path: path?,
+        format: format?,
+        content: content?,
+        only: text("only"),
+        per: Per::Document,
+        reads: Vec::new(),
+        on_removed: text("on_removed").as_deref().and_then(OnRemoved::named),
+        contract: None,
+        is_markup: false,
+    })
 }
 
 fn content(shaper: &mut Shaper<'_>, node: &Node, object: &Map<String, Value>) -> Option<OutputContent> {
@@ -118,7 +152,7 @@ fn content(shaper: &mut Shaper<'_>, node: &Node, object: &Map<String, Value>) ->
             None
         }
         (Some(_), None) => {
-            for key in ["key", "explode"] {
+            for key in ["key", "explode", "contract"] {
                 if let Some(written) = node.get(key) {
                     let message = format!("`{key}` goes with `fields`, and `{}` has `content`", shaper.base);
                     shaper.fault(written.at, message);
@@ -195,14 +229,20 @@ fn path_faults(
     shaper: &mut Shaper<'_>,
     path: &str,
     content: &OutputContent,
+    per: Per,
     at: Position,
     paths: &mut BTreeMap<String, Position>,
 ) {
-    let names_document =
-        references::of_template(path).is_ok_and(|found| found.names.iter().any(|n| n.path[0] == "doc"));
-    if matches!(content, OutputContent::Text(_)) && !names_document {
+    let names =
+        |root: &str| references::of_template(path).is_ok_and(|found| found.names.iter().any(|n| n.path[0] == root));
+    let is_text = matches!(content, OutputContent::Text(_));
+    if is_text && per == Per::Document && !names("doc") && !names("row") {
         let message = format!("every document would write the same file {}", quoted(path));
         shaper.fault(at, message).hints.push("name the document in it: {{ doc.stem }}".into());
+    }
+    if is_text && per == Per::Group && !names("group") {
+        let message = format!("every group would write the same file {}", quoted(path));
+        shaper.fault(at, message).hints.push("name the group in it: {{ group.key }}".into());
     }
     if let Some(first) = paths.insert(path.to_owned(), at) {
         let hint = format!("the first one stands at line {}", first.line);
@@ -217,22 +257,45 @@ fn format(shaper: &mut Shaper<'_>, path: &str, at: Position, word: Option<&str>)
         (Some("text"), _) | (None, Some("txt")) => Some(OutputFormat::Text),
         (Some("jsonl"), _) | (None, Some("jsonl")) => Some(OutputFormat::Jsonl),
         (Some("csv"), _) | (None, Some("csv")) => Some(OutputFormat::Csv),
+        (Some("html"), _) | (None, Some("html" | "htm")) => Some(OutputFormat::Html),
+        (Some("parquet"), _) | (None, Some("parquet")) => Some(OutputFormat::Parquet),
         _ => {
             let message = format!("the path {} does not say its format", quoted(path));
-            let hint = "end it in .md, .txt, .jsonl or .csv, or add `format`";
+            let hint = "end it in .md, .txt, .html, .jsonl, .csv or .parquet, or add `format`";
             shaper.fault(at, message).hints.push(hint.into());
             None
         }
     }
 }
 
-fn format_word(format: OutputFormat) -> &'static str {
-    match format {
-        OutputFormat::Markdown => "markdown",
-        OutputFormat::Text => "text",
-        OutputFormat::Jsonl => "jsonl",
-        OutputFormat::Csv => "csv",
-        OutputFormat::Review => "review",
+/// Whether the content of an HTML page is HTML already: what a `render` gives that escapes. Where one writes tags and does
+/// not escape, that is told: its tags would be escaped, or the words of a document would not.
+fn is_markup(shaper: &mut Shaper<'_>, node: &Node, plan: &OutputPlan, steps: &[StepPlan]) -> Option<bool> {
+    let (OutputFormat::Html, OutputContent::Text(content)) = (plan.format, &plan.content) else { return Some(false) };
+    let Some(step) = content.trim().strip_prefix("steps.").and_then(|id| steps.iter().find(|s| s.id == id)) else {
+        return Some(false);
+    };
+    if step.kind.name != "render" {
+        return Some(false);
+    }
+    if step.is_markup() {
+        return Some(true);
+    }
+    if step.resolved.to_string().contains("</") {
+        let at = node.get("content").map_or(node.at, |n| n.at);
+        let message =
+            format!("the page is HTML, and `steps.{}` writes tags without escaping what it puts between them", step.id);
+        shaper.fault(at, message).hints.push(format!("add to `{}`: escape: html", step.id));
+        return None;
+    }
+    Some(false)
+}
+
+/// Parquet is a part of the program only where it was built with it.
+fn parquet_fault(shaper: &mut Shaper<'_>, format: Option<OutputFormat>, at: Position) {
+    if format == Some(OutputFormat::Parquet) && !cfg!(feature = "parquet") {
+        let message = "this quarry was built without Parquet";
+        shaper.fault(at, message).hints.push("build it with --features parquet, or write .jsonl".into());
     }
 }
 
@@ -246,7 +309,7 @@ fn free_name(path: &str, format: OutputFormat, names: &mut BTreeMap<String, Posi
     } else if format == OutputFormat::Markdown {
         "page"
     } else {
-        format_word(format)
+        format.name()
     };
     let mut name = base.to_owned();
     for n in 2.. {

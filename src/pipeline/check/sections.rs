@@ -1,25 +1,24 @@
-//! The sections `model`, `sources` and `run`: from a checked table to the plan's own types.
+//! The sections `model`, `indexes` and `run`: from a checked table to the plan's own types.
 
-use std::path::{Component, Path};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{absolute, must_be_mapping, name_fault};
+use super::{absolute, must_be_mapping, name_fault, slots};
 use crate::corpus::chunker::ChunkOptions;
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{Quantization, Quantize};
 use crate::inference::sampler::SamplingParams;
-use crate::pipeline::files;
-use crate::pipeline::plan::{Deadline, IndexPlan, MaxFailed, ModelPlan, OnError, RetryPlan, RunPlan, SourcePlan};
+use crate::pipeline::plan::{
+    Deadline, IndexPlan, MaxFailed, ModelPlan, OnError, RetryPlan, RunPlan, SourceKind, SourcePlan,
+};
 use crate::pipeline::quantity;
+use crate::pipeline::scope::{Scope, Seat};
 use crate::pipeline::shape::{Shaper, Surroundings};
-use crate::pipeline::tables::{INDEX, MODEL, PATTERNS, RUN, SOURCE, read_keys};
+use crate::pipeline::tables::{INDEX, MODEL, RUN};
 use crate::pipeline::tree::{Node, NodeValue, Position, quoted};
-use crate::spec::{KeySpec, ValueSpec};
+use crate::spec::KeySpec;
 use crate::steps::{GenerationDefaults, Reason};
-
-static PATTERNS_SPEC: ValueSpec = PATTERNS;
 
 /// Returns a section that may be left out, with its defaults.
 fn section(
@@ -110,6 +109,8 @@ pub fn run(around: &Surroundings<'_>, node: Option<&Node>, faults: &mut Vec<Diag
             deadline
         }),
         events: run.get("events").and_then(Value::as_str).map(|path| absolute(around.folder, path)),
+        lock_wait: Duration::from_millis(run.get("lock").and_then(|l| l.get("wait")?.as_u64()).unwrap_or(0)),
+        nice: run.get("nice").and_then(Value::as_i64).map(|n| n as i32),
     }
 }
 
@@ -145,60 +146,12 @@ pub fn on_error(value: &Value) -> Option<OnError> {
     }
 }
 
-pub fn sources(around: &Surroundings<'_>, node: Option<&Node>, faults: &mut Vec<Diagnostic>) -> Vec<SourcePlan> {
-    let mut shaper = Shaper::new(around, "sources");
-    let mut plans = Vec::new();
-    if let Some(node) = node {
-        must_be_mapping(&mut shaper, node, "of names to files");
-        if node.value == NodeValue::Map(Vec::new()) {
-            shaper.fault(node.at, "`sources` names no source").hints.push("write: calls: \"calls/*.vtt\"".into());
-        }
-        for entry in node.entries() {
-            name_fault(&mut shaper, "source", &entry.key, entry.key_at);
-            plans.extend(source(&mut shaper, &entry.key, &entry.value));
-        }
-    }
-    faults.append(&mut shaper.faults);
-    plans
-}
-
-fn source(shaper: &mut Shaper<'_>, name: &str, node: &Node) -> Option<SourcePlan> {
-    let before = shaper.faults.len();
-    let path = &mut vec![name.to_owned()];
-    let (files, ignore) = match &node.value {
-        NodeValue::Map(_) => {
-            let mut object = shaper.object(node, &SOURCE.iter().collect::<Vec<_>>(), path)?;
-            (object.remove("files"), object.remove("ignore"))
-        }
-        _ => (shaper.value(node, &PATTERNS_SPEC, path), None),
-    };
-    let nothing = Node { at: node.at, span: 0..0, value: NodeValue::Map(Vec::new()) };
-    path.push("read".into());
-    let read = shaper.object(node.get("read").unwrap_or(&nothing), &read_keys().iter().collect::<Vec<_>>(), path)?;
-
-    let files_at = node.get("files").unwrap_or(node);
-    let patterns = globs(shaper, files?, files_at, name);
-    let ignore = globs(shaper, ignore.unwrap_or(Value::Array(Vec::new())), node.get("ignore").unwrap_or(node), name);
-    if patterns.is_empty() && shaper.faults.len() == before {
-        shaper.fault(files_at.at, format!("`sources.{name}` names no file"));
-    }
-    if shaper.faults.len() > before {
-        return None;
-    }
-    let around = shaper.around;
-    if !around.files.any_match(&patterns, &ignore) {
-        let warning = Diagnostic::warning(format!("the source `{name}` matches no file"));
-        let looked = format!("looked for {}", patterns.join(", "));
-        shaper.faults.push(warning.at(files_at.at.in_file(&around.source.path)).hint(looked));
-    }
-    Some(SourcePlan { name: name.to_owned(), patterns, ignore, read: Value::Object(read) })
-}
-
 /// Returns the indexes, each with the source that it is made of: taken out of `sources`, for its files are no documents.
 pub fn indexes(
     around: &Surroundings<'_>,
     node: Option<&Node>,
     sources: &mut Vec<SourcePlan>,
+    scope: &Scope<'_>,
     faults: &mut Vec<Diagnostic>,
 ) -> Vec<IndexPlan> {
     let mut shaper = Shaper::new(around, "indexes");
@@ -209,6 +162,7 @@ pub fn indexes(
             name_fault(&mut shaper, "index", &entry.key, entry.key_at);
             let path = &mut vec![entry.key.clone()];
             let Some(index) = shaper.object(&entry.value, &INDEX.iter().collect::<Vec<_>>(), path) else { continue };
+            slots::check(&mut shaper, scope, |_| Seat::Path { has_document: true });
             let from = index.get("from").and_then(Value::as_str).unwrap_or_default();
             let at = entry.value.get("from").map_or(entry.value.at, |n| n.at);
             if let Some(taken) = plans.iter().find(|p| p.source.name == from) {
@@ -222,6 +176,11 @@ pub fn indexes(
                 shaper.fault(at, message).hints.extend(near);
                 continue;
             };
+            if sources[position].kind != SourceKind::Files {
+                let message = format!("the source {} of the index `{}` has no files", quoted(from), entry.key);
+                shaper.fault(at, message).hints.push("an index is made of `files`".into());
+                continue;
+            }
             let split = split_text(index.get("split").unwrap_or(&Value::Null));
             if let Err(found) = ChunkOptions::parse(&split) {
                 for fault in found {
@@ -233,7 +192,12 @@ pub fn indexes(
                 name: entry.key.clone(),
                 source: sources.remove(position),
                 split,
-                embedder: index.get("vectors").and_then(Value::as_str).map(str::to_owned),
+                embedder: index
+                    .get("vectors")
+                    .and_then(|v| v.as_str().or_else(|| v.get("model")?.as_str()))
+                    .map(str::to_owned),
+                when_available: index.get("vectors").is_some_and(|v| v.get("when").is_some_and(|w| w == "available")),
+                fields: index.get("fields").cloned().unwrap_or_default(),
             });
         }
         if sources.is_empty() && !plans.is_empty() && shaper.faults.is_empty() {
@@ -245,6 +209,32 @@ pub fn indexes(
     plans
 }
 
+/// Fields that every document of an index can have without being asked; `path` takes a glob.
+const FIELDS: &[&str] = &["path", "ext", "format", "stem", "title", "author", "date", "language", "notes", "needs_ocr"];
+
+/// Tells of filters that ask for a field no passage can have: they would find nothing, and say nothing.
+pub fn filters(around: &Surroundings<'_>, root: &Node, faults: &mut Vec<Diagnostic>) {
+    let Some(NodeValue::Seq(steps)) = root.get("steps").map(|n| &n.value) else { return };
+    for step in steps.iter().filter(|s| s.get("use").and_then(Node::as_str) == Some("retrieve")) {
+        let (Some(filter), Some(from)) = (step.get("filter"), step.get("from").and_then(Node::as_str)) else {
+            continue;
+        };
+        let index = root.get("indexes").and_then(|indexes| indexes.get(from));
+        let declared = index.and_then(|i| i.get("fields")).map(Node::entries).unwrap_or_default();
+        let known = || FIELDS.iter().copied().chain(declared.iter().map(|e| e.key.as_str()));
+        for entry in filter.entries().iter().filter(|e| !known().any(|k| k == e.key)) {
+            let id = step.get("id").and_then(Node::as_str).unwrap_or_default();
+            let message =
+                format!("`steps.{id}.filter` asks for {}, a field that no passage of `{from}` has", quoted(&entry.key));
+            let fault = Diagnostic::error(message).at(entry.key_at.in_file(&around.source.path));
+            faults.push(match crate::diagnostic::suggest(&entry.key, known()) {
+                Some(near) => fault.hint(format!("did you mean `{near}`?")),
+                None => fault.hint(format!("write under `indexes.{from}`: fields: {{ {0}: doc.meta.{0} }}", entry.key)),
+            });
+        }
+    }
+}
+
 /// Amounts in the form that the chunker reads: `400 tokens`.
 fn split_text(split: &Value) -> Value {
     let text = |value: &Value| match (value.get("n"), value.get("unit").and_then(Value::as_str)) {
@@ -254,63 +244,5 @@ fn split_text(split: &Value) -> Value {
     match split.as_object() {
         Some(keys) => Value::Object(keys.iter().map(|(k, v)| (k.clone(), text(v))).collect()),
         None => split.clone(),
-    }
-}
-
-/// Returns one glob or a list of them, absolute; tells those that are none.
-fn globs(shaper: &mut Shaper<'_>, value: Value, node: &Node, source: &str) -> Vec<String> {
-    let written = match value {
-        Value::String(one) => vec![one],
-        Value::Array(many) => many.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => Vec::new(),
-    };
-    let mut globs = Vec::new();
-    for (i, pattern) in written.iter().enumerate() {
-        let at = match &node.value {
-            NodeValue::Seq(items) => items.get(i).map_or(node.at, |n| n.at),
-            _ => node.at,
-        };
-        let glob = absolute_glob(shaper.around.folder, pattern);
-        match files::glob(&glob) {
-            Ok(_) if !pattern.trim().is_empty() => globs.push(glob),
-            Ok(_) => {
-                shaper.fault(at, format!("`sources.{source}` holds an empty glob"));
-            }
-            Err(reason) => {
-                shaper.fault(at, format!("`sources.{source}` holds {}, which is no glob: {reason}", quoted(pattern)));
-            }
-        }
-    }
-    globs
-}
-
-/// Returns a glob relative to a folder as an absolute one; brackets in the folder's own name are no pattern. Leading
-/// `./` and `../` are resolved here, for a glob is matched against paths without them.
-fn absolute_glob(folder: &Path, pattern: &str) -> String {
-    if Path::new(pattern).is_absolute() {
-        return pattern.to_owned();
-    }
-    let mut folder = folder.to_path_buf();
-    let mut rest = Path::new(pattern).components().peekable();
-    while let Some(Component::CurDir | Component::ParentDir) = rest.peek() {
-        if rest.next() == Some(Component::ParentDir) {
-            folder.pop();
-        }
-    }
-    let rest = rest.map(|c| c.as_os_str().to_string_lossy().into_owned()).collect::<Vec<_>>().join("/");
-    format!("{}/{rest}", globset::escape(&folder.to_string_lossy()).trim_end_matches('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_relative_glob_is_one_of_the_files_folder() {
-        let glob = |pattern| absolute_glob(Path::new("/work/[a]/p"), pattern);
-        assert_eq!(glob("calls/**/*.vtt"), "/work/[[]a[]]/p/calls/**/*.vtt");
-        assert_eq!(glob("./x.txt"), "/work/[[]a[]]/p/x.txt");
-        assert_eq!(glob("../../x/*.txt"), "/work/x/*.txt");
-        assert_eq!(glob("/else/*.txt"), "/else/*.txt");
     }
 }

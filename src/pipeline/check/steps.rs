@@ -7,10 +7,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::sections::on_error;
+use super::whole::{self, Whole};
 use super::{name_fault, slots};
 use crate::diagnostic::{Diagnostic, suggest};
 use crate::pipeline::files::read_text;
-use crate::pipeline::plan::{OnError, Per, Rounds, StepPlan};
+use crate::pipeline::plan::{OnError, Per, Rounds, RowsOf, StepPlan};
 use crate::pipeline::references;
 use crate::pipeline::scope::{KnownStep, Scope, Seat};
 use crate::pipeline::shape::{Shaper, Surroundings};
@@ -69,7 +70,13 @@ fn read_id(shaper: &mut Shaper<'_>, node: &Node, seen: &mut BTreeMap<String, Pos
     name_fault(shaper, "step", id, written.at);
     match seen.get(id) {
         Some(first) => {
-            let hint = format!("the first one stands at line {}", first.line);
+            let first = shaper.around.source.place(*first);
+            let file = if first.file == shaper.around.source.place(written.at).file {
+                String::new()
+            } else {
+                format!("{}, ", first.file.display())
+            };
+            let hint = format!("the first one stands at {file}line {}", first.line);
             shaper.fault(written.at, format!("two steps are called {}", quoted(id))).hints.push(hint);
         }
         None => {
@@ -94,14 +101,15 @@ fn read_verb(shaper: &mut Shaper<'_>, node: &Node, kinds: &[&'static StepKind]) 
 }
 
 /// Returns the steps as others may name them.
-pub fn known(drafts: &[Draft<'_>]) -> Vec<KnownStep> {
+pub fn known(drafts: &[Draft<'_>], row_documents: bool) -> Vec<KnownStep> {
+    let per = |node: &Node| node.get("per").and_then(Node::as_str).and_then(Per::named).unwrap_or_default();
     let local = |node: &Node| {
-        let per = node.get("per").and_then(Node::as_str).and_then(Per::named).unwrap_or_default();
-        Rounds { per, over: None, foreach: node.get("foreach").map(|_| String::new()) }.local()
+        let rows = if row_documents { RowsOf::Documents } else { RowsOf::Table(String::new()) };
+        Rounds { per: per(node), over: None, foreach: node.get("foreach").map(|_| String::new()), rows }.local()
     };
     let known = |d: &Draft<'_>| {
         let is_object = d.node.get("schema").is_some();
-        KnownStep { id: d.id.clone(), kind: d.kind, local: local(d.node), is_object }
+        KnownStep { id: d.id.clone(), kind: d.kind, local: local(d.node), is_object, per: per(d.node) }
     };
     drafts.iter().map(known).collect()
 }
@@ -113,7 +121,7 @@ pub fn plan(
     scope: &Scope<'_>,
     schemas: &BTreeMap<String, Value>,
     run_on_error: OnError,
-    used: &mut [bool],
+    (used, whole): (&mut [bool], &mut Whole),
     faults: &mut Vec<Diagnostic>,
 ) -> Vec<StepPlan> {
     let mut plans = Vec::new();
@@ -123,8 +131,7 @@ pub fn plan(
         let plan = match draft.kind {
             Some(kind) => {
                 let options = shaper.object(draft.node, &table(kind), &mut Vec::new());
-                per_fault(&mut shaper, draft.node);
-                reads = slots::check(&mut shaper, scope, |_| Seat::Step(index));
+                reads = named(&mut shaper, draft, index, scope, whole);
                 // A fault in another step does not keep this one from being built, and so from telling its own.
                 let sound = shaper.faults.is_empty();
                 options.filter(|_| sound).and_then(|options| {
@@ -133,7 +140,7 @@ pub fn plan(
             }
             None => {
                 check_common(&mut shaper, draft.node);
-                reads.extend(slots::check(&mut shaper, scope, |_| Seat::Step(index)));
+                reads.extend(named(&mut shaper, draft, index, scope, whole));
                 None
             }
         };
@@ -142,6 +149,25 @@ pub fn plan(
         faults.append(&mut shaper.faults);
     }
     plans
+}
+
+/// Tells what is wrong with what a step names, and returns the steps that it reads.
+fn named(shaper: &mut Shaper<'_>, draft: &Draft<'_>, index: usize, scope: &Scope<'_>, whole: &mut Whole) -> Vec<usize> {
+    let per = scope.steps[index].per;
+    whole::per_faults(shaper, draft.node, scope);
+    if per == Per::Row {
+        shaper.slots.retain(|slot| slot.path != ["over"]); // the name of a source
+    }
+    whole.take(shaper, draft.node, per);
+    shaper.slots.retain(|slot| !whole::is_group_step(slot, scope.steps));
+    let reads = slots::check(shaper, scope, |slot| match slot.path.first().map(String::as_str) {
+        Some("group_by") => Seat::Kept,
+        _ => Seat::Step(index),
+    });
+    if per.is_whole() {
+        whole.read(&reads);
+    }
+    reads
 }
 
 fn table(kind: &'static StepKind) -> Vec<&'static KeySpec> {
@@ -167,24 +193,6 @@ fn check_common(shaper: &mut Shaper<'_>, node: &Node) {
             _ => {}
         }
     }
-    per_fault(shaper, node);
-}
-
-fn per_fault(shaper: &mut Shaper<'_>, node: &Node) {
-    let later = ["row", "group", "corpus"];
-    let Some(per) = node.get("per") else { return };
-    let Some(word) = per.as_str() else { return };
-    if later.contains(&word) {
-        let message = format!("`per: {word}` is not in this version of quarry");
-        shaper.fault(per.at, message).hints.push("document, chunk, turn and page are".into());
-    } else if word == "chunk" && node.get("over").is_none() {
-        let message = format!("`{}` is done per chunk and does not say of which chunks", shaper.base);
-        shaper.fault(per.at, message).hints.push("write: over: steps.<id of a split>.chunks".into());
-    }
-    if let Some(foreach) = node.get("foreach").filter(|_| word != "document") {
-        let message = format!("`{}` is done both per {word} and for each item of a list", shaper.base);
-        shaper.fault(foreach.at, message).hints.push("one of `per` and `foreach` is meant".into());
-    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "one caller, and every one of them is a different thing")]
@@ -208,8 +216,14 @@ fn build(
     let mut expression = |key: &str| options.remove(key).and_then(|e| e.as_str().map(str::to_owned));
     let (over, foreach) = (expression("over"), expression("foreach"));
     let per = options.get("per").and_then(Value::as_str).and_then(Per::named).unwrap_or_default();
-    let rounds = Rounds { per, over, foreach };
-    for key in ["id", "use", "per"] {
+    let rounds = match (per, over) {
+        (Per::Row, Some(name)) if scope.row_documents => {
+            Rounds { per, rows: RowsOf::Source(name.trim().to_owned()), over: None, foreach }
+        }
+        (Per::Row, Some(name)) => Rounds { per, rows: RowsOf::Table(name.trim().to_owned()), over: None, foreach },
+        (per, over) => Rounds { per, over, foreach, rows: RowsOf::Documents },
+    };
+    for key in ["id", "use", "per", "group_by"] {
         options.remove(key);
     }
     let options = Value::Object(options);

@@ -120,8 +120,7 @@ fn golden_of(plan: &Plan, against: &[PathBuf], steps: &[String]) -> Result<Vec<G
     let eval = plan.eval.as_ref();
     let paths: Vec<PathBuf> = if against.is_empty() {
         let patterns = eval.map(|e| e.golden.clone()).unwrap_or_default();
-        let source =
-            SourcePlan { name: "golden".into(), patterns: patterns.clone(), ignore: Vec::new(), read: Value::Null };
+        let source = SourcePlan { name: "golden".into(), patterns: patterns.clone(), ..SourcePlan::default() };
         let listing = inputs::list(std::slice::from_ref(&source), &plan.folder)?;
         if listing.inputs.is_empty() {
             return Err(EvalError::NoGolden(patterns.join(", ")));

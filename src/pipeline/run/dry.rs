@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::RunEnvironment;
+use super::look::{Look, names_of};
 use super::walk::{Halt, Walk, Walked};
 use crate::corpus::document::Document;
 use crate::ids::TokenId;
@@ -15,10 +16,12 @@ use crate::inference::engine::{
 };
 use crate::pipeline::cache::{CallCache, generate_key, score_key};
 use crate::pipeline::events::{DocumentEvent, Unwatched};
-use crate::pipeline::model::{LazyModel, ModelError, ModelIdentity, ModelSource, StandIn};
-use crate::pipeline::names::{Names, RunNames};
+use crate::pipeline::inputs::Input;
+use crate::pipeline::model::{LazyModel, ModelError, ModelIdentity, ModelSource, StandIn, Wrapped};
+use crate::pipeline::names::RunNames;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::report::Failure;
+use crate::pipeline::rows::Tables;
 
 /// One call to the model.
 #[derive(Clone, Debug)]
@@ -73,6 +76,7 @@ pub(super) struct DryRun<'a> {
     plan: &'a Plan,
     env: &'a RunEnvironment<'a>,
     run: &'a RunNames,
+    tables: &'a Tables,
     cache: Arc<CallCache>,
     answers: Arc<Mutex<Answers>>,
     pub stand_in: Option<StandIn>, // `None`: no step asks a model
@@ -87,22 +91,23 @@ struct Answers {
 }
 
 impl<'a> DryRun<'a> {
-    pub fn new(plan: &'a Plan, env: &'a RunEnvironment<'a>, run: &'a RunNames, stand_in: Option<StandIn>) -> Self {
+    pub fn new(plan: &'a Plan, env: &'a RunEnvironment<'a>, look: &'a Look, stand_in: Option<StandIn>) -> Self {
         let (cache, answers) = (Arc::new(CallCache::look(&env.cache_folder)), Arc::default());
-        Self { plan, env, run, cache, answers, stand_in }
+        Self { plan, env, run: &look.names, tables: &look.tables, cache, answers, stand_in }
     }
 
-    /// Takes a document, named as `shown`, through every step. An error is one that ends the whole, not one of the
-    /// document's.
-    pub fn walk(&self, document: &Document, shown: &str) -> Result<Dry, ModelError> {
+    /// Takes the document of an input through every step of its own. An error is one that ends the whole, not one of
+    /// the document's.
+    pub fn walk(&self, document: &Document, input: &Input) -> Result<Dry, ModelError> {
         let started = Instant::now();
         let log = Arc::new(Mutex::new(Log::default()));
         let source = Stands(self.stand_in.as_ref().map(|s| s.generator.clone()));
         let stand_in = self.stand_in.as_ref();
-        let wrap = |inner: Arc<dyn Generator>| -> Arc<dyn Generator + '_> {
+        let wrap = |inner: Arc<dyn Generator>| -> Wrapped<'_> {
             let num_passes: &(dyn Fn() -> usize + Send + Sync) = stand_in.map_or(&|| 0, |s| &*s.num_passes);
             let (cache, answers, log) = (self.cache.clone(), self.answers.clone(), log.clone());
-            Arc::new(Recorder { inner, cache, answers, log, num_passes })
+            let recorder: Arc<dyn Generator + '_> = Arc::new(Recorder { inner, cache, answers, log, num_passes });
+            [recorder.clone(), recorder]
         };
         let model = LazyModel::new(&source, None, &Unwatched, wrap);
         let tell = |event: DocumentEvent<'_>| {
@@ -110,8 +115,7 @@ impl<'a> DryRun<'a> {
                 lock(&log).step_started(step);
             }
         };
-        let view = self.env.reader.names(document, shown);
-        let mut names = Names::new(&self.plan.params, view, self.run.value());
+        let mut names = names_of(self.plan, self.env, self.run, document, input);
         let mut walked = Walked::default();
         let walk = Walk {
             plan: self.plan,
@@ -119,6 +123,9 @@ impl<'a> DryRun<'a> {
             model: &model,
             cancel: &self.env.cancel,
             library: self.env.library,
+            source: Some(self.plan.sources[input.source].name.as_str()),
+            tables: self.tables,
+            from: None,
             started,
             tell: &tell,
             goes_on: true,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::dry::{Call, Dry, DryRun, is_certain};
-use super::look::look;
+use super::look::{look, read};
 use super::replay::{Group, replay};
 use super::standing::{Because, Standing};
 use super::{RunEnvironment, RunError};
@@ -146,7 +146,7 @@ pub fn estimate(
     }
     let asks = plan.steps.iter().any(|s| s.kind.needs_model) && counts.to_do > 0;
     let stand_in = |seed| if asks { model.stand_in(seed).map(Some) } else { Ok(None) };
-    let walks = [DryRun::new(plan, env, &look.names, stand_in(1)?), DryRun::new(plan, env, &look.names, stand_in(2)?)];
+    let walks = [DryRun::new(plan, env, &look, stand_in(1)?), DryRun::new(plan, env, &look, stand_in(2)?)];
     let mut sum = Sum::default();
     let mut documents = Vec::new();
     for (index, standing) in look.selected.iter().zip(&standings) {
@@ -155,18 +155,17 @@ pub fn estimate(
             return Err(ModelError { cause: ModelErrorCause::Cancelled, ..ModelError::new("stopped") }.into());
         }
         let input = &look.inputs[*index];
-        let source = &plan.sources[input.source];
         let mut one = DocumentEstimate {
             document: input.document.clone(),
             because: because.clone(),
             calls: Tokens::default(),
             will_fail: None,
         };
-        let read = panics::caught(|| env.reader.read(&input.path, &source.read));
+        let read = panics::caught(|| read(plan, env, input));
         match read {
             Ok(Ok(document)) => {
-                let first = walks[0].walk(&document, &input.document)?;
-                let second = walks[1].walk(&document, &input.document)?;
+                let first = walks[0].walk(&document, input)?;
+                let second = walks[1].walk(&document, input)?;
                 one.will_fail = will_fail(&first, &second);
                 one.calls = sum.add(&first, &second);
             }
@@ -175,6 +174,10 @@ pub fn estimate(
         }
         documents.push(one);
         told(documents.len(), counts.to_do);
+    }
+    let mut notes = look.notes.clone();
+    if plan.has_whole() {
+        notes.push("what is done over all documents is not in these figures: it depends on what comes of each".into());
     }
     let step = |s: &StepPlan| StepEstimate {
         step: s.id.clone(),
@@ -211,7 +214,7 @@ pub fn estimate(
         calls,
         memory,
         time,
-        notes: look.notes,
+        notes,
     })
 }
 

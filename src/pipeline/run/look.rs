@@ -8,20 +8,23 @@ use std::path::PathBuf;
 use serde_json::json;
 
 use super::standing::{self, Known, Standing};
-use super::{RunEnvironment, RunError, run_names_at, select, written};
+use super::{RunEnvironment, RunError, held_digest, run_names_at, select, written};
+use crate::corpus::document::Document;
 use crate::pipeline::inputs::{self, Input};
 use crate::pipeline::journal::{History, Journal};
 use crate::pipeline::keys::{self, Component};
-use crate::pipeline::names::RunNames;
+use crate::pipeline::names::{Names, RunNames};
 use crate::pipeline::places::Places;
 use crate::pipeline::plan::Plan;
-use crate::steps::Library;
+use crate::pipeline::rows::{self, Tables};
+use crate::steps::StepError;
 
 /// What a run would find.
 pub(super) struct Look {
     pub inputs: Vec<Input>,
     pub selected: Vec<usize>,
     pub names: RunNames,
+    pub tables: Tables,
     pub pipeline_hash: String,
     pub components: Vec<Component>,
     pub histories: BTreeMap<String, History>,
@@ -40,7 +43,8 @@ pub(super) fn look(plan: &Plan, env: &RunEnvironment<'_>) -> Result<Look, RunErr
         None => Places::state_of(plan, &scope)?,
     };
     let state = env.options.shard.map_or_else(|| state.clone(), |shard| state.join(shard.folder()));
-    let held = env.library.map(Library::digest);
+    let tables = rows::tables(&plan.tables, &plan.folder)?;
+    let held = held_digest(env.library, &tables);
     let (model, held) = (names.model.as_ref(), held.as_deref());
     let pipeline_hash = keys::pipeline_hash(plan, model, &names, held);
     let components = keys::components(plan, model, &names, held);
@@ -55,7 +59,34 @@ pub(super) fn look(plan: &Plan, env: &RunEnvironment<'_>) -> Result<Look, RunErr
         selected.retain(|i| histories.get(&listing.inputs[*i].document).is_some_and(|h| h.failed.is_some()));
     }
     let (inputs, notes) = (listing.inputs, listing.notes);
-    Ok(Look { inputs, selected, names, pipeline_hash, components, histories, state, notes })
+    Ok(Look { inputs, selected, names, tables, pipeline_hash, components, histories, state, notes })
+}
+
+/// Reads the document of an input: a file, or a row of a table.
+pub(super) fn read(plan: &Plan, env: &RunEnvironment<'_>, input: &Input) -> Result<Document, StepError> {
+    match &input.row {
+        Some(row) => Ok(row.document()),
+        None => env.reader.read(&input.path, &plan.sources[input.source].read),
+    }
+}
+
+/// Returns the names that the steps of an input's document see before the first of them.
+pub(super) fn names_of(
+    plan: &Plan,
+    env: &RunEnvironment<'_>,
+    run: &RunNames,
+    document: &Document,
+    input: &Input,
+) -> Names {
+    let mut view = env.reader.names(document, &input.document);
+    if let Some(row) = &input.row {
+        row.name(&mut view);
+    }
+    let mut names = Names::new(&plan.params, view, run.value());
+    if let Some(row) = &input.row {
+        names.set("row", row.fields.clone());
+    }
+    names
 }
 
 impl Look {
@@ -65,7 +96,7 @@ impl Look {
     }
 
     pub fn known<'a>(&'a self, plan: &'a Plan, env: &RunEnvironment<'_>) -> Known<'a> {
-        let (force, retry) = (env.options.force, env.options.retry);
+        let (force, retry) = (env.options.force || env.options.from.is_some(), env.options.retry);
         Known { plan, pipeline_hash: &self.pipeline_hash, histories: &self.histories, force, retry }
     }
 

@@ -11,10 +11,12 @@ mod merge;
 mod preview;
 mod progress;
 mod replay;
+mod results;
 mod rounds;
 mod standing;
 mod trial;
 mod walk;
+mod whole;
 mod why;
 mod worker;
 
@@ -36,15 +38,18 @@ use super::events::{Event, Observer};
 use super::inputs::{self, Input, ListError};
 use super::journal::{History, Journal};
 use super::keys;
-use super::model::{LazyModel, ModelError, ModelIdentity, ModelSource};
+use super::model::{LazyModel, ModelError, ModelIdentity, ModelSource, Wrapped};
 use super::names::{RunNames, document_value};
 use super::places::{PlaceError, Places, Shard};
 use super::plan::{Deadline, Plan};
-use super::report::{Counts, DocumentReport, OutputReport, REPORT_SCHEMA_VERSION, Reading, RunReport, Seconds};
+use super::report::{
+    Counts, DocumentReport, Outcome, OutputReport, REPORT_SCHEMA_VERSION, Reading, RunReport, Seconds,
+};
+use super::rows::{self, Tables};
 use super::shown::{from_shown, shown};
 use super::sink::QUARRY_VERSION;
 use crate::corpus::document::Document;
-use crate::inference::engine::CancelToken;
+use crate::inference::engine::{CancelToken, Generator};
 use crate::steps::{Library, StepError};
 
 pub use estimate::{Estimate, Memory, StepEstimate, Time, estimate};
@@ -127,6 +132,8 @@ pub struct RunOptions {
     pub sample: Option<(usize, u64)>, // (number, seed)
     /// Only those of one shard; tables are left to `merge`.
     pub shard: Option<Shard>,
+    /// Documents are done again, and from this step on the model is asked anew.
+    pub from: Option<String>,
     /// Only those that stand failed, whatever for.
     pub retry: bool,
     /// Documents in flight, instead of the plan's number.
@@ -176,13 +183,16 @@ fn is_read_only(error: &io::Error) -> bool {
 }
 
 /// What stays the same during a run.
+#[derive(Clone, Copy)]
 struct Job<'a> {
     plan: &'a Plan,
     env: &'a RunEnvironment<'a>,
     places: &'a Places,
     pipeline_hash: &'a str,
+    documents_hash: &'a str, // that of what is done for each document
+    tables: &'a Tables,
     run: &'a RunNames,
-    stamp: String,     // of what is added to the journal
+    stamp: &'a str,    // of what is added to the journal
     num_inputs: usize, // of this run: what `max_failed` is a share of
 }
 
@@ -204,8 +214,9 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     let model = if needs_model { Some(env.model.identity()?) } else { None };
     let names = run_names_at(&env.started, model);
     let scope = env.evaluator.bind(&json!({ "params": plan.params, "run": names.value() }));
-    let places = Places::open(plan, env.state_folder.as_deref(), &scope, &env.disk, env.options.shard)?;
-    let held = env.library.map(Library::digest);
+    let places = open_places(plan, env, &scope)?;
+    let tables = rows::tables(&plan.tables, &plan.folder)?;
+    let held = held_digest(env.library, &tables);
     let pipeline_hash = keys::pipeline_hash(plan, names.model.as_ref(), &names, held.as_deref());
 
     let state_fault = |source| RunError::Resource { path: places.state.clone(), source };
@@ -229,25 +240,74 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
 
     let num_inputs = selected.len();
     let stamp = journal.stamp(&names.id);
-    let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &names, stamp, num_inputs };
+    let (hash, tables, stamp) = (pipeline_hash.as_str(), &tables, stamp.as_str());
+    let job = Job {
+        plan,
+        env,
+        places: &places,
+        pipeline_hash: hash,
+        documents_hash: hash,
+        tables,
+        run: &names,
+        stamp,
+        num_inputs,
+    };
     let (cache, unwritable) = CallCache::open(&env.cache_folder);
     if let Some(error) = unwritable {
         notes.say(format!("cannot write the cache in {}: {error}; going on without it", env.cache_folder.display()));
     }
     let (cache, meter) = (Arc::new(cache), Arc::new(Meter::default()));
-    let wrap = |inner| -> Arc<dyn crate::inference::engine::Generator + '_> {
-        Arc::new(CachedGenerator::new(inner, cache.clone(), meter.clone(), env.observer))
+    let wrap = |inner: Arc<dyn Generator>| -> Wrapped<'_> {
+        let cached = |inner| CachedGenerator::new(inner, cache.clone(), meter.clone(), env.observer);
+        [Arc::new(cached(inner.clone())), Arc::new(cached(inner).anew())]
     };
     let components = keys::components(plan, names.model.as_ref(), &names, held.as_deref());
     why::keep(&job, components, journal.histories()).map_err(state_fault)?;
     let lazy = LazyModel::new(env.model, names.model.as_ref(), env.observer, wrap);
     let ledger = Ledger::open(&job, journal, &listing.inputs)?;
 
-    let (documents, outcome, mut ledger) = Crew::new(&job, &listing.inputs, &selected, ledger, &lazy).work()?;
-    let filled = ledger.finish(&job)?;
+    let whole_hash = keys::whole_hash(plan, names.model.as_ref(), &names, held.as_deref());
+    let whole_job = Job { pipeline_hash: &whole_hash, ..job };
+    let whole_ledger = match plan.has_whole() && env.options.shard.is_none() {
+        true => {
+            let (journal, damage) =
+                Journal::open(&places.state.join("whole.jsonl"), &places.parts(), &env.disk).map_err(state_fault)?;
+            if damage.lines > 0 {
+                notes.say("what was done over all documents is done again: its journal is damaged".into());
+            }
+            Some(Ledger::open_whole(&whole_job, journal)?)
+        }
+        false => None,
+    };
+    let owned = whole_ledger.iter().flat_map(|l| l.all_names(&job)).collect();
+    let crew = Crew::new(&job, &listing.inputs, &selected, ledger, owned, &lazy);
+    let (documents, mut outcome, mut ledger) = crew.work()?;
+    let mut filled = ledger.finish(&job)?;
     ledger.notes(&job).into_iter().for_each(|note| notes.say(note));
+    if env.options.shard.is_none() {
+        ledger.clear_gone(&job)?.into_iter().for_each(|note| notes.say(note));
+    }
+    let mut whole = None;
+    match whole_ledger {
+        Some(whole_ledger) if outcome == Outcome::Finished => {
+            let mut done = whole::work(&whole_job, &listing.inputs, &ledger, whole_ledger, &lazy)?;
+            for (of_documents, of_all) in filled.iter_mut().zip(done.ledger.finish(&whole_job)?) {
+                *of_documents = of_documents.take().or(of_all);
+            }
+            done.notes.drain(..).chain(done.ledger.clear_gone(&whole_job)?).for_each(|note| notes.say(note));
+            done.ledger.compact().map_err(state_fault)?;
+            outcome = done.outcome.clone().unwrap_or(outcome);
+            whole = Some(done);
+        }
+        Some(_) => notes.say("what is done over all documents waits until all have their end".into()),
+        None if plan.has_whole() => {
+            notes.say("what is done over all documents waits for a run without --shard, after `quarry merge`".into());
+        }
+        None => {}
+    }
+    let whole_ledger = whole.as_ref().map(|w| &w.ledger);
     notes.lines.extend(cache.write_error()); // told when it happened
-    let quarantine = ledger.write_quarantine(&job)?;
+    let quarantine = ledger.write_quarantine(&job, whole_ledger)?;
     ledger.compact().map_err(state_fault)?;
     if cache.calls().made > 0
         && let Err(error) = cache.evict(env.cache_bytes_max)
@@ -264,7 +324,8 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
         outcome,
         model: names.model.clone(),
         counts: Counts::of(&documents),
-        outputs: outputs(&job, &ledger, &filled),
+        outputs: outputs(&job, &ledger, whole_ledger, &filled),
+        whole: whole.map(|w| w.reports).unwrap_or_default(),
         documents,
         notes: notes.lines,
         calls: cache.calls(),
@@ -364,13 +425,45 @@ fn time_left(deadline: Option<Deadline>, started: &jiff::Zoned) -> Option<Durati
     }
 }
 
-fn outputs(job: &Job<'_>, ledger: &Ledger, filled: &[Option<super::sink::Filled>]) -> Vec<OutputReport> {
+/// Opens the folders and takes the locks, waiting for another run as long as the plan says.
+fn open_places(plan: &Plan, env: &RunEnvironment<'_>, scope: &super::evaluate::Scope) -> Result<Places, RunError> {
+    const LOOK_UP: Duration = Duration::from_millis(200);
+    let since = Instant::now();
+    loop {
+        match Places::open(plan, env.state_folder.as_deref(), scope, &env.disk, env.options.shard) {
+            Err(PlaceError::Locked(_)) if since.elapsed() < plan.run.lock_wait && env.cancel.check().is_ok() => {
+                std::thread::sleep(LOOK_UP.min(plan.run.lock_wait));
+            }
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Returns what documents depend on beside themselves: indexes, and tables of rows; `None` where there are neither.
+pub fn held_digest(library: Option<&dyn Library>, tables: &Tables) -> Option<String> {
+    let library = library.map(Library::digest);
+    if tables.is_empty() {
+        return library;
+    }
+    let tables = blake3::hash(json!(tables).to_string().as_bytes()).to_hex();
+    Some(format!("{}tables {tables}", library.unwrap_or_default()))
+}
+
+fn outputs(
+    job: &Job<'_>,
+    ledger: &Ledger,
+    whole: Option<&Ledger>,
+    filled: &[Option<super::sink::Filled>],
+) -> Vec<OutputReport> {
     let plan = job.plan;
     let report = |(index, output): (usize, &super::plan::OutputPlan)| {
         let target = &job.places.targets[index];
         let (path, written) = match (&target.kind, &filled[index]) {
             (super::places::TargetKind::Table { path }, filled) => (path, filled.map_or(0, |f| f.rows)),
-            (super::places::TargetKind::Pages { .. }, _) => (&target.root, ledger.num_pages(&output.name)),
+            (super::places::TargetKind::Pages { .. }, _) => {
+                let whole = whole.map_or(0, |l| l.num_pages(&output.name));
+                (&target.root, ledger.num_pages(&output.name) + whole)
+            }
         };
         OutputReport { name: output.name.clone(), path: shown(path, &plan.folder), written }
     };

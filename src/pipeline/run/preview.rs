@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::dry::{Asks, Call, DryRun, is_certain};
-use super::look::look;
+use super::look::{look, read};
 use super::{RunEnvironment, RunError};
 use crate::inference::engine::Constraint;
 use crate::pipeline::model::{Foresight, ModelIdentity};
@@ -50,13 +50,13 @@ pub fn preview(
     let input = look.find(document)?;
     let asks = plan.steps.iter().any(|s| s.kind.needs_model);
     let stand_in = |seed| if asks { model.stand_in(seed).map(Some) } else { Ok(None) };
-    let first = DryRun::new(plan, env, &look.names, stand_in(1)?);
-    let second = DryRun::new(plan, env, &look.names, stand_in(2)?);
-    let read = match env.reader.read(&input.path, &plan.sources[input.source].read) {
-        Ok(read) => read,
+    let first = DryRun::new(plan, env, &look, stand_in(1)?);
+    let second = DryRun::new(plan, env, &look, stand_in(2)?);
+    let document = match read(plan, env, input) {
+        Ok(document) => document,
         Err(error) => return Ok(Err(error)),
     };
-    let (one, other) = (first.walk(&read, &input.document)?, second.walk(&read, &input.document)?);
+    let (one, other) = (first.walk(&document, input)?, second.walk(&document, input)?);
     let certain = is_certain(&one.calls, &other.calls);
     let stand_in = first.stand_in.as_ref();
     let text_of = |ids: &[_]| stand_in.map(|s| (s.text_of)(ids)).unwrap_or_default();

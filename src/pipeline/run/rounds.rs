@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use crate::corpus::document::{Document, Format};
 use crate::pipeline::evaluate::Scope;
-use crate::pipeline::plan::{OnError, Per, StepPlan};
+use crate::pipeline::plan::{OnError, Per, RowsOf, StepPlan};
+use crate::pipeline::rows::Tables;
 use crate::steps::{Coverage, Reason, StepContext, StepError, StepOutput};
 
 /// The rounds of one step on one document.
@@ -21,7 +22,7 @@ pub(super) enum Rounds {
 
 impl Rounds {
     /// Returns the rounds as the expressions of the step give them. The error is one line.
-    pub fn of(step: &StepPlan, document: &Document, scope: &Scope) -> Result<Self, String> {
+    pub fn of(step: &StepPlan, document: &Document, scope: &Scope, tables: &Tables) -> Result<Self, String> {
         let rounds = &step.rounds;
         let list = |key: &str, expression: &str| match scope.evaluate(expression) {
             Ok(Value::Array(items)) => Ok(items),
@@ -32,11 +33,15 @@ impl Rounds {
         let over = rounds.over.as_deref().map(|expression| list("over", expression)).transpose()?;
         let Some(local) = rounds.local() else { return Ok(over.map_or(Self::Once, Self::Over)) };
         let items = match (rounds.per, &rounds.foreach, over) {
-            (Per::Document, Some(expression), _) => list("foreach", expression)?,
+            (Per::Document | Per::Group | Per::Corpus, Some(expression), _) => list("foreach", expression)?,
+            (Per::Row, ..) => match &rounds.rows {
+                RowsOf::Table(name) => tables.get(name).cloned().ok_or_else(|| format!("over: no rows of `{name}`"))?,
+                RowsOf::Documents | RowsOf::Source(_) => Vec::new(),
+            },
             (_, _, Some(items)) => items,
             (Per::Turn, _, None) => list("per", "doc.turns")?,
             (Per::Page, _, None) => list("per", "doc.pages")?,
-            (Per::Chunk | Per::Document, _, None) => Vec::new(),
+            (Per::Chunk | Per::Document | Per::Group | Per::Corpus, _, None) => Vec::new(),
         };
         if items.is_empty() && rounds.per == Per::Page && document.pages.is_empty() {
             return Err("per: the document has no pages".into());
@@ -70,7 +75,8 @@ fn each(step: &StepPlan, cx: &StepContext<'_>, local: &str, items: &[Value]) -> 
     for (index, item) in items.iter().enumerate() {
         cx.cancel.check()?;
         names[local] = item.clone();
-        let document = if local == "item" { None } else { Some(part_of(cx.document, text_of(item)?)) };
+        // A row is asked of the document; a chunk, a turn or a page is all of the document that is read.
+        let document = if matches!(local, "item" | "row") { None } else { Some(part_of(cx.document, text_of(item)?)) };
         let document = document.as_ref().unwrap_or(cx.document);
         let one = StepContext { document, names: &names, progress: &|_, _| {}, ..context(cx) };
         let say = |line: &str| format!("{local} {}: {line}", index + 1);

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::pipeline::inputs::Input;
 use crate::pipeline::journal::{Entry, History};
 use crate::pipeline::keys;
-use crate::pipeline::plan::Plan;
+use crate::pipeline::plan::{Plan, SourceKind};
 use crate::pipeline::report::{DocumentReport, Failure, Skip, State};
 use crate::pipeline::sink::is_intact;
 use crate::steps::{Reason, StepError};
@@ -109,13 +109,18 @@ pub(super) fn compare(known: &Known<'_>, inputs: &[Input], selected: &[usize]) -
 
 pub(super) fn of(known: &Known<'_>, input: &Input) -> Standing {
     if let Some(detail) = &input.unreadable {
-        return Standing::Unreadable(StepError { reason: Reason::Permission, detail: detail.clone() });
+        let source = &known.plan.sources[input.source];
+        let is_row = matches!(source.kind, SourceKind::Rows { .. });
+        let reason = if is_row { Reason::Unreadable } else { Reason::Permission };
+        return Standing::Unreadable(StepError { reason, detail: detail.clone() });
     }
-    let sha256 = match keys::file_sha256(&input.path) {
-        Ok(sha256) => sha256,
-        Err(error) => return Standing::Unreadable(reading_failed(&error)),
+    let (sha256, bytes) = match &input.row {
+        Some(row) => (row.sha256.clone(), row.fields.to_string().len() as u64),
+        None => match keys::file_sha256(&input.path) {
+            Ok(sha256) => (sha256, std::fs::metadata(&input.path).map_or(0, |m| m.len())),
+            Err(error) => return Standing::Unreadable(reading_failed(&error)),
+        },
     };
-    let bytes = std::fs::metadata(&input.path).map_or(0, |m| m.len());
     let key = keys::document_key(known.pipeline_hash, &known.plan.sources[input.source], &sha256);
     let todo = |because| Standing::ToDo { sha256: sha256.clone(), bytes, because };
     if known.force {

@@ -12,8 +12,9 @@ use crate::pipeline::events::DocumentEvent;
 use crate::pipeline::model::{LazyModel, ModelError, ModelErrorCause};
 use crate::pipeline::names::Names;
 use crate::pipeline::panics;
-use crate::pipeline::plan::{OnError, Plan, StepPlan};
+use crate::pipeline::plan::{OnError, Plan, RowsOf, StepPlan};
 use crate::pipeline::report::{Failure, State};
+use crate::pipeline::rows::Tables;
 use crate::steps::{Coverage, Library, Reason, StepContext, StepError, StepOutput};
 
 /// What the steps made of a document; their values stand in the names.
@@ -54,6 +55,10 @@ pub(super) struct Walk<'a, 'm> {
     pub model: &'a LazyModel<'m>,
     pub cancel: &'a CancelToken,
     pub library: Option<&'a dyn Library>,
+    pub source: Option<&'a str>, // the document's; `None` over all documents
+    pub tables: &'a Tables,
+    /// Calls of this step and of those after it are made anew.
+    pub from: Option<&'a str>,
     /// Since when the document's time runs.
     pub started: Instant,
     pub tell: &'a (dyn Fn(DocumentEvent<'_>) + Sync),
@@ -65,31 +70,50 @@ impl Walk<'_, '_> {
     /// Takes a document through every step; `walked` holds what came of it also where it fails.
     pub fn run(&self, document: &Document, names: &mut Names, walked: &mut Walked) -> Result<(), Halt> {
         let mut loading = Duration::ZERO; // the model's, which is no time of this document
-        for step in &self.plan.steps {
-            let mut attempt = 0;
-            let done = loop {
-                match self.step(step, attempt, document, names, &mut loading) {
-                    Err(Halt::Failed(failure)) if self.is_tried_again(step, &failure, attempt) => {
-                        attempt += 1;
-                        walked.notes.push(format!("{failure}; tried again"));
-                    }
-                    other => break other,
-                }
-            };
-            let value = match done {
-                Ok(None) => Value::Null,
-                Ok(Some(output)) => walked.take(step, output),
-                Err(Halt::Failed(failure)) if self.may_skip(step, &failure) => {
-                    walked.partial.push(failure.to_string());
-                    Value::Null
-                }
-                Err(Halt::Failed(failure)) if step.on_error == OnError::Stop => return Err(Halt::Stop(failure)),
-                Err(halt) => return Err(halt),
-            };
-            (self.tell)(DocumentEvent::StepDone { step: &step.id, value: &value });
-            names.set_step(&step.id, value);
+        for step in self.plan.steps.iter().filter(|s| !s.rounds.per.is_whole()) {
+            self.one(step, document, names, walked, &mut loading)?;
         }
         Ok(())
+    }
+
+    /// Does one step, as often as it is tried, and puts its value into the names.
+    pub fn one(
+        &self,
+        step: &StepPlan,
+        document: &Document,
+        names: &mut Names,
+        walked: &mut Walked,
+        loading: &mut Duration,
+    ) -> Result<(), Halt> {
+        let mut attempt = 0;
+        let done = loop {
+            match self.step(step, attempt, document, names, loading) {
+                Err(Halt::Failed(failure)) if self.is_tried_again(step, &failure, attempt) => {
+                    attempt += 1;
+                    walked.notes.push(format!("{failure}; tried again"));
+                }
+                other => break other,
+            }
+        };
+        let value = match done {
+            Ok(None) => Value::Null,
+            Ok(Some(output)) => walked.take(step, output),
+            Err(Halt::Failed(failure)) if self.may_skip(step, &failure) => {
+                walked.partial.push(failure.to_string());
+                Value::Null
+            }
+            Err(Halt::Failed(failure)) if step.on_error == OnError::Stop => return Err(Halt::Stop(failure)),
+            Err(halt) => return Err(halt),
+        };
+        (self.tell)(DocumentEvent::StepDone { step: &step.id, value: &value });
+        names.set_step(&step.id, value);
+        Ok(())
+    }
+
+    /// Whether what a step asks is asked anew.
+    fn is_fresh(&self, step: &StepPlan) -> bool {
+        let at = |id: &str| self.plan.steps.iter().position(|s| s.id == id);
+        self.from.is_some_and(|from| at(from).is_some_and(|from| at(&step.id) >= Some(from)))
     }
 
     /// Only what asks the model can come out otherwise the next time.
@@ -120,6 +144,11 @@ impl Walk<'_, '_> {
         let failed = |reason, detail: String| {
             Halt::Failed(Failure { step: Some(step.id.clone()), reason, detail: detail.replace('\n', " ") })
         };
+        if let (RowsOf::Source(wanted), Some(source)) = (&step.rounds.rows, self.source)
+            && wanted != source
+        {
+            return Ok(None);
+        }
         if let Some(when) = &step.when {
             let holds = self.evaluator.bind(names.value()).holds(when);
             if !holds.map_err(|e| failed(Reason::TemplateFailed, format!("when: {e}")))? {
@@ -129,7 +158,8 @@ impl Walk<'_, '_> {
         (self.tell)(DocumentEvent::StepStarted { step: &step.id });
         let generator = if step.kind.needs_model {
             let start = Instant::now();
-            let model = self.model.get().map_err(|error| match error.cause {
+            let model = if self.is_fresh(step) { self.model.get_anew() } else { self.model.get() };
+            let model = model.map_err(|error| match error.cause {
                 ModelErrorCause::Cancelled if self.is_cancelled() => Halt::Interrupted,
                 _ => Halt::Model(error),
             })?;
@@ -154,7 +184,7 @@ impl Walk<'_, '_> {
             progress: &progress,
             library: self.library,
         };
-        let rounds = rounds::Rounds::of(step, document, &self.evaluator.bind(names.value()));
+        let rounds = rounds::Rounds::of(step, document, &self.evaluator.bind(names.value()), self.tables);
         let rounds = rounds.map_err(|e| failed(Reason::TemplateFailed, e))?;
         let run = || cancel.check().map_err(StepError::from).and_then(|()| rounds.run(step, &context));
         let step_started = Instant::now();

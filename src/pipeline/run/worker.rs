@@ -6,26 +6,26 @@ use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use super::commit::Ledger;
+use super::look;
 use super::progress::Progress;
-use super::standing::{self, Known, Standing, report_of};
+use super::results::{self, Wrote, failure_of, fill};
+use super::standing::{self, Known, Standing};
 use super::walk::{Halt, Walk, Walked};
-use super::{Job, RunError, not_reached, time_left};
+use super::{Job, RunError, not_reached, time_left, whole};
 use crate::corpus::document::Document;
 use crate::inference::engine::GenerateError;
-use crate::pipeline::disk::is_exhausted;
 use crate::pipeline::events::{DocumentEvent, Event};
 use crate::pipeline::inputs::Input;
-use crate::pipeline::journal::{Entry, History, Rows};
+use crate::pipeline::journal::{Entry, History};
 use crate::pipeline::keys;
 use crate::pipeline::model::LazyModel;
 use crate::pipeline::names::Names;
 use crate::pipeline::panics;
-use crate::pipeline::places::TargetKind;
-use crate::pipeline::plan::{MaxFailed, OnError};
+use crate::pipeline::plan::{MaxFailed, OnError, Per};
 use crate::pipeline::report::{DocumentReport, Failure, Outcome, Skip, State};
 use crate::pipeline::shown::shown;
-use crate::pipeline::sink::file_names::{NameRegistry, safe_name};
-use crate::pipeline::sink::{self, Output, PageError, Provenance, QUARRY_VERSION};
+use crate::pipeline::sink::file_names::NameRegistry;
+use crate::pipeline::sink::{Provenance, QUARRY_VERSION};
 use crate::steps::{Reason, StepError};
 
 /// Templates and schemas recurse; the standard 2 MiB would end the process, not the document.
@@ -55,16 +55,18 @@ impl<'a, 'm> Crew<'a, 'm> {
         inputs: &'a [Input],
         selected: &'a [usize],
         ledger: Ledger,
+        owned: Vec<(PathBuf, String)>, // names that are taken by what is done over all documents
         model: &'a LazyModel<'m>,
     ) -> Self {
-        let (force, retry) = (job.env.options.force, job.env.options.retry);
+        let options = &job.env.options;
+        let (force, retry) = (options.force || options.from.is_some(), options.retry);
         let histories = ledger.journal.histories();
         let known = Known { plan: job.plan, pipeline_hash: job.pipeline_hash, histories, force, retry };
         let standings = standing::compare(&known, inputs, selected);
         let bytes =
             standings.iter().filter_map(|s| if let Standing::ToDo { bytes, .. } = s { Some(bytes) } else { None });
         let progress = Progress::new(bytes.clone().count(), bytes.sum());
-        let registry = NameRegistry::new(inputs.len(), ledger.owned_names(job));
+        let registry = NameRegistry::new(inputs.len(), ledger.owned_names(job).into_iter().chain(owned));
         let mut chosen = selected.iter().peekable();
         for index in 0..inputs.len() {
             if chosen.next_if_eq(&&index).is_none() {
@@ -221,7 +223,7 @@ impl<'a, 'm> Crew<'a, 'm> {
         let (job, input) = (self.job, &self.inputs[index]);
         let source = &job.plan.sources[input.source];
         let seconds = || started.elapsed().as_secs_f64();
-        let read = panics::caught(|| job.env.reader.read(&input.path, &source.read)).unwrap_or_else(|panic| {
+        let read = panics::caught(|| look::read(job.plan, job.env, input)).unwrap_or_else(|panic| {
             Err(StepError { reason: Reason::Unreadable, detail: format!("the reader has a bug: {panic}") })
         });
         let document = match read {
@@ -237,12 +239,13 @@ impl<'a, 'm> Crew<'a, 'm> {
         if document.sha256 != sha256 {
             walked.notes.push("changed while the run was going on; what was read is what the hash says".into());
         }
-        let view = job.env.reader.names(&document, &input.document);
-        let mut names = Names::new(&job.plan.params, view, job.run.value());
+        let mut names = look::names_of(job.plan, job.env, job.run, &document, input);
         let fail = |walked, failure, paths: Option<&[PathBuf]>| {
             self.failed(input, document.sha256.clone(), key.clone(), walked, failure, paths, seconds())
         };
-        let paths = match self.paths(index, &names) {
+        let give_up = || self.is_over();
+        let paths = match results::paths(job, &self.registry, index, (Per::Document, &input.document), &names, &give_up)
+        {
             Ok(paths) => paths,
             Err(Halt::Failed(failure) | Halt::Stop(failure)) => return Ok(fail(walked, failure, None)),
             Err(Halt::Interrupted | Halt::Model(_)) => return Err(End::NotReached),
@@ -267,9 +270,11 @@ impl<'a, 'm> Crew<'a, 'm> {
             quarry: QUARRY_VERSION,
         };
         names.set_end(walked.state(), &walked.partial, &provenance.line());
-        let mut entry = self.entry(input, document.sha256.clone(), key.clone());
+        let mut entry = results::entry(job, &input.document, document.sha256.clone(), key.clone());
+        entry.source.clone_from(&source.name);
+        entry.kept = whole::kept(job.plan, names.value());
         entry.names = paths.iter().map(|p| shown(p, &job.plan.folder)).collect();
-        match self.write_outputs(&names, &provenance, &paths, &mut entry, &mut walked) {
+        match results::write(job, Per::Document, &names, &provenance, &paths, &mut entry, &mut walked) {
             Ok(()) => {}
             Err(Wrote::Failed(failure)) => return Ok(fail(walked, failure, Some(&paths))),
             Err(Wrote::Fatal(error)) => return Err(End::Fatal(error)),
@@ -278,27 +283,6 @@ impl<'a, 'm> Crew<'a, 'm> {
         (entry.state, entry.seconds) = (walked.state(), seconds());
         fill(&mut entry, walked);
         Ok(entry)
-    }
-
-    /// Returns the file of each page this document may write, in the order of the outputs.
-    fn paths(&self, index: usize, names: &Names) -> Result<Vec<PathBuf>, Halt> {
-        let (job, input) = (self.job, &self.inputs[index]);
-        let scope = job.env.evaluator.bind(names.value());
-        let mut wanted = Vec::new();
-        for (output, target) in job.plan.outputs.iter().zip(&job.places.targets) {
-            let TargetKind::Pages { names } = &target.kind else { continue };
-            let mut path = target.root.clone();
-            for template in names {
-                let name = scope.render(template).map_err(|e| {
-                    let detail = format!("output {}: path: {e}", output.name);
-                    Halt::Failed(Failure { step: None, reason: Reason::TemplateFailed, detail })
-                })?;
-                // What the author wrote in full is theirs; what a document says is not to be trusted.
-                path.push(if template.contains('{') { safe_name(&name) } else { name });
-            }
-            wanted.push(path);
-        }
-        self.registry.settle(index, &input.document, &wanted, &|| self.is_over()).ok_or(Halt::Interrupted)
     }
 
     fn walk(
@@ -326,79 +310,12 @@ impl<'a, 'm> Crew<'a, 'm> {
             let (done, to_do, left) = self.progress.now(self.model.load_seconds());
             job.env.observer.on(&Event::Progress { done, to_do, left });
         };
-        let (plan, evaluator, cancel, library) = (job.plan, job.env.evaluator, &job.env.cancel, job.env.library);
-        let walk = Walk { plan, evaluator, model: self.model, cancel, library, started, tell: &tell, goes_on: false };
-        walk.run(document, names, walked)
-    }
-
-    fn write_outputs(
-        &self,
-        names: &Names,
-        provenance: &Provenance,
-        paths: &[PathBuf],
-        entry: &mut Entry,
-        walked: &mut Walked,
-    ) -> Result<(), Wrote> {
-        let (job, base) = (self.job, &self.job.plan.folder);
-        let mut scope = job.env.evaluator.bind(names.value());
-        let mut paths = paths.iter();
-        let mut pages = Vec::new();
-        for (output, target) in job.plan.outputs.iter().zip(&job.places.targets) {
-            let path = match &target.kind {
-                TargetKind::Pages { .. } => paths.next(),
-                TargetKind::Table { path } => Some(path),
-            };
-            let Some(path) = path else { continue };
-            let failed = |detail: String| {
-                let detail = format!("output {}: {detail}", output.name);
-                Wrote::Failed(Failure { step: None, reason: Reason::TemplateFailed, detail })
-            };
-            match sink::evaluate(output, &mut scope, provenance).map_err(failed)? {
-                Output::Nothing => {}
-                Output::Missing(e) => {
-                    walked.notes.push(format!("output {}: nothing to write, `{e}` is none", output.name));
-                }
-                Output::Rows(rows) => entry.rows.push(Rows { path: shown(path, base), rows }),
-                Output::Page(text) => pages.push((output, target, path, text)),
-            }
-        }
-        // Only when every output could be made: a failed document leaves no half of its outputs behind.
-        for (output, target, path, text) in pages {
-            sink::write_page(path, target, &text, &job.env.disk).map_err(|error| match error {
-                PageError::Io { path, source } if is_exhausted(&source) => {
-                    Wrote::Fatal(RunError::Resource { path, source })
-                }
-                error => {
-                    let detail = format!("output {}: {error}", output.name);
-                    Wrote::Failed(Failure { step: None, reason: Reason::Permission, detail })
-                }
-            })?;
-            entry.pages.push(sink::mark(&output.name, path, base, &text));
-        }
-        Ok(())
-    }
-
-    fn entry(&self, input: &Input, sha256: String, key: String) -> Entry {
-        Entry {
-            document: input.document.clone(),
-            sha256,
-            key,
-            pipeline: self.job.pipeline_hash.to_owned(),
-            run: self.job.stamp.clone(),
-            state: State::Ok,
-            failure: None,
-            partial: Vec::new(),
-            notes: Vec::new(),
-            coverage: None,
-            names: Vec::new(),
-            pages: Vec::new(),
-            rows: Vec::new(),
-            values: Default::default(),
-            usage: Default::default(),
-            seconds: 0.0,
-            attempts: 0,
-            first_failed: None,
-        }
+        let (plan, evaluator, cancel) = (job.plan, job.env.evaluator, &job.env.cancel);
+        let source = Some(job.plan.sources[input.source].name.as_str());
+        let (library, tables, from) = (job.env.library, job.tables, job.env.options.from.as_deref());
+        let model = self.model;
+        Walk { plan, evaluator, model, cancel, library, source, tables, from, started, tell: &tell, goes_on: false }
+            .run(document, names, walked)
     }
 
     #[expect(clippy::too_many_arguments, reason = "one line of the journal, put together where it is needed")]
@@ -412,7 +329,8 @@ impl<'a, 'm> Crew<'a, 'm> {
         paths: Option<&[PathBuf]>,
         seconds: f64,
     ) -> Entry {
-        let mut entry = self.entry(input, sha256, key);
+        let mut entry = results::entry(self.job, &input.document, sha256, key);
+        entry.source.clone_from(&self.job.plan.sources[input.source].name);
         let ledger = self.ledger.lock().unwrap_or_else(|e| e.into_inner());
         let before = ledger.journal.get(&input.document).and_then(|h| h.failed.as_ref());
         entry.attempts = before.map_or(0, |b| b.attempts) + 1;
@@ -461,7 +379,7 @@ impl<'a, 'm> Crew<'a, 'm> {
                 self.end();
             }
         }
-        Ok(report_of(&entry))
+        Ok(standing::report_of(&entry))
     }
 }
 
@@ -469,19 +387,4 @@ impl<'a, 'm> Crew<'a, 'm> {
 enum End {
     NotReached,
     Fatal(RunError),
-}
-
-/// Why outputs could not be written.
-enum Wrote {
-    Failed(Failure),
-    Fatal(RunError),
-}
-
-fn failure_of(error: StepError) -> Failure {
-    Failure { step: None, reason: error.reason, detail: error.detail.replace('\n', " ") }
-}
-
-fn fill(entry: &mut Entry, walked: Walked) {
-    (entry.partial, entry.notes) = (walked.partial, walked.notes);
-    (entry.coverage, entry.usage) = (walked.coverage, walked.usage);
 }

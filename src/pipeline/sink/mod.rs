@@ -5,8 +5,12 @@
 
 pub mod claims;
 pub mod file_names;
+mod html;
 mod pages;
+#[cfg(feature = "parquet")]
+mod parquet;
 mod provenance;
+mod removed;
 mod review;
 mod tables;
 
@@ -15,11 +19,14 @@ pub use provenance::{Provenance, QUARRY_VERSION};
 pub use review::policy_hash;
 pub use tables::{Filled, Table, TableError};
 
+pub(super) use pages::tombstone;
+
 use serde_json::Value;
 
 use super::evaluate::Scope;
 use super::journal::Row;
-use super::plan::{OutputContent, OutputFormat, OutputPlan};
+use super::plan::{Contract, OutputContent, OutputFormat, OutputPlan};
+use crate::steps::Reason;
 
 /// What one document gives to one output.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,8 +39,21 @@ pub enum Output {
     Rows(Vec<Row>),
 }
 
-/// Evaluates an output over the names of a document. The error is one line, without the output's name.
-pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance) -> Result<Output, String> {
+/// Why an output could not be made of a document: one line, without the output's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputFault {
+    pub reason: Reason,
+    pub detail: String,
+}
+
+impl From<String> for OutputFault {
+    fn from(detail: String) -> Self {
+        Self { reason: Reason::TemplateFailed, detail }
+    }
+}
+
+/// Evaluates an output over the names of a document.
+pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance) -> Result<Output, OutputFault> {
     // A review's own condition names what only the review knows.
     if let Some(only) = &output.only
         && !matches!(output.content, OutputContent::Review { .. })
@@ -51,6 +71,10 @@ pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance)
                 Value::Null => return Ok(Output::Missing(expression.clone())),
                 value => text_of(expression, value)?,
             };
+            let text = match (output.format, output.is_markup) {
+                (OutputFormat::Html, false) => html::page(&text, &provenance.document),
+                _ => text,
+            };
             Ok(Output::Page(pages::with_provenance(text, output.format, provenance)))
         }
         OutputContent::Records { fields, key, explode } => {
@@ -59,12 +83,15 @@ pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance)
                 Some(expression) => match scope.evaluate(expression)? {
                     Value::Null => Some(Vec::new()),
                     Value::Array(items) => Some(items),
-                    other => return Err(format!("`{expression}` gives {}, not a list", kind_of(&other))),
+                    other => return Err(format!("`{expression}` gives {}, not a list", kind_of(&other)).into()),
                 },
             };
-            let row = |scope: &Scope| -> Result<Row, String> {
+            let row = |scope: &Scope| -> Result<Row, OutputFault> {
                 let values = fields.iter().map(|(name, e)| Ok((name.as_str(), scope.evaluate(e)?)));
                 let values = values.collect::<Result<Vec<_>, String>>()?;
+                if let Some(contract) = &output.contract {
+                    keep(contract, &values)?;
+                }
                 let key = key.as_ref().map(|k| scope.evaluate(k).map(|v| v.to_string())).transpose()?;
                 Ok(Row { key, text: tables::row_text(output.format, values, provenance)? })
             };
@@ -77,6 +104,27 @@ pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance)
             Ok(Output::Rows(rows))
         }
     }
+}
+
+/// Holds a record to its contract.
+fn keep(contract: &Contract, values: &[(&str, Value)]) -> Result<(), OutputFault> {
+    const SHOWN: usize = 3; // faults
+    let record = Value::Object(values.iter().map(|(name, value)| (name.to_string(), value.clone())).collect());
+    let faults: Vec<String> = contract
+        .validator
+        .iter_errors(&record)
+        .map(|e| match e.instance_path().to_string() {
+            at if at.is_empty() => e.to_string(),
+            at => format!("{at}: {e}"),
+        })
+        .collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let more = if faults.len() > SHOWN { format!(" and {} more", faults.len() - SHOWN) } else { String::new() };
+    let shown = faults[..faults.len().min(SHOWN)].join("; ");
+    let detail = format!("the record breaks its contract `{}`: {shown}{more}", contract.name);
+    Err(OutputFault { reason: Reason::SchemaNotMet, detail: detail.replace('\n', " ") })
 }
 
 /// Returns what stands above the rows of a table: the columns' names, or the frame of a page.

@@ -23,7 +23,7 @@ pub enum PageError {
 /// file is left as its author wants it: where it comes from stands in the journal.
 pub(super) fn with_provenance(mut text: String, format: OutputFormat, provenance: &Provenance) -> String {
     let line = provenance.line();
-    if format == OutputFormat::Markdown && !text.contains(&line) {
+    if matches!(format, OutputFormat::Markdown | OutputFormat::Html) && !text.contains(&line) {
         if !text.is_empty() && !text.ends_with('\n') {
             text.push('\n');
         }
@@ -33,6 +33,16 @@ pub(super) fn with_provenance(mut text: String, format: OutputFormat, provenance
         text.push('\n');
     }
     text
+}
+
+/// Returns what stays of a page whose document is gone.
+pub fn tombstone(format: OutputFormat, document: &str) -> String {
+    let document: String = document.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let said = format!("Removed: {document} is gone, and what was written of it with it.");
+    match format {
+        OutputFormat::Html => super::html::page(&said, &document),
+        _ => format!("{said}\n"),
+    }
 }
 
 /// Makes the folder of a page below `root`. `root` is where it really is; a link on the way

@@ -2,7 +2,7 @@
 //!
 //! A table is always written whole, from the journal, so it can be lost, torn or edited and comes back. Policy: a
 //! document that fails keeps the row of its last success, which names the bytes it was made from; rows of documents
-//! that are gone are kept behind the others; so are rows that no journal knows. Each is said.
+//! that are gone are kept behind the others, unless `on_removed` says otherwise; so are rows that no journal knows. Each is said.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -13,17 +13,18 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::provenance::Provenance;
+use super::removed;
 use super::review;
 use crate::pipeline::disk::Disk;
 use crate::pipeline::journal::{History, Row};
-use crate::pipeline::plan::OutputFormat;
+use crate::pipeline::plan::{OnRemoved, OutputFormat};
 
 /// One table during a run.
 pub struct Table {
     path: PathBuf,
     shown: String,
-    header: Option<String>,
     format: OutputFormat,
+    header: Option<String>,
     /// Rows found in the file that the journal does not know, by the document they name.
     adopted: BTreeMap<String, Vec<String>>,
     /// Rows found in the file that name no document we know of.
@@ -65,12 +66,15 @@ impl Table {
         let mut table = Self {
             path: path.to_path_buf(),
             shown,
-            header,
             format,
+            header,
             adopted: BTreeMap::new(),
             foreign: Vec::new(),
             written: bytes.as_deref().map(blake3::hash),
         };
+        if format == OutputFormat::Parquet {
+            return table.unless_foreign(bytes.is_some(), histories).map_err(fault);
+        }
         let journaled = histories.values().flat_map(|h| table.rows_of(h)).map(|r| r.text.as_str());
         let mut known: HashMap<&str, usize> = HashMap::new();
         journaled.for_each(|text| *known.entry(text).or_default() += 1);
@@ -90,6 +94,17 @@ impl Table {
             }
         }
         Ok(table)
+    }
+
+    /// What is in a Parquet file is not taken over row by row: one that the journal knows nothing of is left alone.
+    fn unless_foreign(self, is_there: bool, histories: &BTreeMap<String, History>) -> io::Result<Self> {
+        let is_ours = histories.values().any(|h| h.good.iter().any(|e| e.rows.iter().any(|r| r.path == self.shown)));
+        if is_there && !is_ours {
+            return Err(io::Error::other(
+                "it holds records that no journal knows; move it away, or choose another path",
+            ));
+        }
+        Ok(self)
     }
 
     fn rows_of<'h>(&self, history: &'h History) -> &'h [Row] {
@@ -112,10 +127,21 @@ impl Table {
         &mut self,
         order: &[&str],
         histories: &BTreeMap<String, History>,
+        on_removed: &dyn Fn(&str) -> OnRemoved,
         parts: &Path,
         disk: &Disk,
     ) -> Result<Filled, TableError> {
-        let (rows, filled) = self.rows(order, histories);
+        let (rows, filled) = self.rows(order, histories, on_removed);
+        if self.format == OutputFormat::Parquet {
+            let fault = |source| TableError { path: self.path.clone(), source };
+            let bytes = parquet_of(&rows).map_err(fault)?;
+            let hash = blake3::hash(&bytes);
+            if self.written != Some(hash) {
+                disk.replace(parts, &self.path, &bytes).map_err(fault)?;
+                self.written = Some(hash);
+            }
+            return Ok(filled);
+        }
         let foot = (self.format == OutputFormat::Review).then(review::foot);
         let rows = || rows.iter().map(AsRef::as_ref);
         let lines = || self.header.as_deref().into_iter().chain(rows()).chain(foot.as_deref());
@@ -136,7 +162,12 @@ impl Table {
     }
 
     /// Returns every row, in the order of the file.
-    fn rows<'a>(&'a self, order: &[&str], histories: &'a BTreeMap<String, History>) -> (Vec<Cow<'a, str>>, Filled) {
+    fn rows<'a>(
+        &'a self,
+        order: &[&str],
+        histories: &'a BTreeMap<String, History>,
+        on_removed: &dyn Fn(&str) -> OnRemoved,
+    ) -> (Vec<Cow<'a, str>>, Filled) {
         let mut filled = Filled { foreign: self.foreign.len(), ..Filled::default() };
         let mut rows: Vec<(Option<&'a str>, Cow<'a, str>)> = Vec::new(); // (key, text)
         let inputs: std::collections::HashSet<&str> = order.iter().copied().collect();
@@ -146,7 +177,17 @@ impl Table {
         let num_live = rows.len();
         let gone = histories.keys().chain(self.adopted.keys()).map(String::as_str).filter(|d| !inputs.contains(d));
         for document in gone.collect::<std::collections::BTreeSet<_>>() {
-            self.collect(document, histories.get(document), &mut rows);
+            let first = rows.len();
+            match on_removed(document) {
+                OnRemoved::Drop if histories.contains_key(document) => {}
+                OnRemoved::Drop | OnRemoved::Keep => self.collect(document, histories.get(document), &mut rows),
+                OnRemoved::Tombstone => {
+                    self.collect(document, histories.get(document), &mut rows);
+                    for (key, row) in &mut rows[first..] {
+                        *row = Cow::Owned(removed::row(self.format, row, *key));
+                    }
+                }
+            }
         }
         // The last of the living keeps a key; a row of a document that is gone gives way to any of them.
         let mut keeper: HashMap<&str, usize> = HashMap::new();
@@ -195,6 +236,17 @@ impl Table {
     }
 }
 
+#[cfg(feature = "parquet")]
+fn parquet_of(rows: &[Cow<'_, str>]) -> io::Result<Vec<u8>> {
+    super::parquet::file_of(rows.iter().map(AsRef::as_ref))
+}
+
+/// `check` lets no such output through.
+#[cfg(not(feature = "parquet"))]
+fn parquet_of(_: &[Cow<'_, str>]) -> io::Result<Vec<u8>> {
+    Err(io::Error::other("this quarry was built without Parquet"))
+}
+
 /// Returns a row as it stands in a file, without its line end.
 pub(super) fn row_text(
     format: OutputFormat,
@@ -232,7 +284,7 @@ fn guarded(text: &str) -> String {
     if is_formula { format!("'{text}") } else { text.to_owned() }
 }
 
-fn csv_line(cells: impl Iterator<Item = String>) -> Result<String, String> {
+pub(super) fn csv_line(cells: impl Iterator<Item = String>) -> Result<String, String> {
     let mut writer = csv::Writer::from_writer(Vec::new());
     writer.write_record(cells.map(|c| c.replace('\0', "\u{fffd}"))).map_err(|e| e.to_string())?;
     let bytes = writer.into_inner().map_err(|e| e.to_string())?;
@@ -310,6 +362,8 @@ mod tests {
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows }],
             values: Default::default(),
+            source: String::new(),
+            kept: None,
             usage: Usage::default(),
             seconds: 0.0,
             attempts: 0,
@@ -324,6 +378,16 @@ mod tests {
         histories: Vec<(String, History)>,
         order: &[&str],
     ) -> (String, Filled) {
+        check_removed(format, before, histories, order, OnRemoved::Keep)
+    }
+
+    fn check_removed(
+        format: OutputFormat,
+        before: &str,
+        histories: Vec<(String, History)>,
+        order: &[&str],
+        policy: OnRemoved,
+    ) -> (String, Filled) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
         fs::write(&path, before).unwrap();
@@ -331,7 +395,7 @@ mod tests {
         let header = (format == OutputFormat::Csv).then(|| header_text(["a"].into_iter()).unwrap());
         let is_input = |d: &str| order.contains(&d);
         let mut table = Table::open(&path, "t".into(), format, header, &histories, &is_input).unwrap();
-        let filled = table.write(order, &histories, folder.path(), &Disk::default()).unwrap();
+        let filled = table.write(order, &histories, &|_| policy, folder.path(), &Disk::default()).unwrap();
         (fs::read_to_string(&path).unwrap(), filled)
     }
 
@@ -344,6 +408,23 @@ mod tests {
         let names: Vec<Value> = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["a"].clone()).collect();
         assert_eq!(names, [json!("c"), json!("a"), json!("b")]);
         assert_eq!((filled.rows, filled.of_gone), (3, 1));
+    }
+
+    #[test]
+    fn rows_of_the_gone_are_dropped_or_leave_a_mark_where_that_is_said() {
+        for format in [J, OutputFormat::Csv] {
+            let make = |d: &str| history(d, vec![row(format, d, json!("words"), Some("\"k\""))]);
+            let both = || vec![make("a"), (make("gone").0, make("gone").1)];
+            let (text, filled) = check_removed(format, "", vec![make("gone")], &["a"], OnRemoved::Drop);
+            assert_eq!((filled.rows, text.contains("words")), (0, false), "{text}");
+            let (text, filled) = check_removed(format, "", vec![make("gone")], &["a"], OnRemoved::Tombstone);
+            assert!(filled.rows == 1 && text.contains("gone") && !text.contains("words"), "{text}");
+            let marked = if format == J { "{\"removed\":true,\"key\":\"k\",\"provenance\":" } else { " · removed" };
+            assert!(text.contains(marked), "{text}");
+            // A living row with the same key wins over the mark.
+            let (text, _) = check_removed(format, "", both(), &["a"], OnRemoved::Tombstone);
+            assert!(text.contains("words") && !text.contains(marked), "{text}");
+        }
     }
 
     #[test]

@@ -41,6 +41,12 @@ pub static KIND: StepKind = StepKind {
                     "The model finds it less likely that the passages hold the answer",
                 ),
                 KeySpec::default(
+                    "unsupported_sentences",
+                    ValueSpec::Choice(&["drop"]),
+                    "drop",
+                    "What no passage supports is dropped; `own_knowledge: mark` keeps and marks it",
+                ),
+                KeySpec::default(
                     "nothing_left",
                     ValueSpec::Choice(&["refuse", "quote"]),
                     "refuse",

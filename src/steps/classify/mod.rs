@@ -53,7 +53,11 @@ pub static KIND: StepKind = StepKind {
             share of that file was right, as found on parts of it that were not fitted.",
     needs_model: true,
     keys: &[
-        KeySpec::required("labels", ValueSpec::Map(&ValueSpec::Text), "Each label with a line on what it means"),
+        KeySpec::required(
+            "labels",
+            ValueSpec::OneOf(&[ValueSpec::Map(&ValueSpec::Text), ValueSpec::Text]),
+            "Each label with a line on what it means, or the name of a set under `labels`",
+        ),
         KeySpec::optional("instruct", ValueSpec::Template, "What to go by, in words for the model"),
         KeySpec::default("multi", ValueSpec::Boolean, "false", "Several labels may apply"),
         KeySpec::optional(

@@ -4,7 +4,7 @@ use minijinja::value::{Value as Inner, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 
 use super::dates::resolve_date;
-use super::names;
+use super::{counting, names};
 
 /// Adds the house's filters and tests to an environment.
 pub fn install(env: &mut Environment<'static>) {
@@ -12,6 +12,8 @@ pub fn install(env: &mut Environment<'static>) {
     env.add_function("abs", minijinja::filters::abs);
     env.add_filter("turns", turns);
     env.add_filter("timecode", timecode);
+    env.add_filter("pages", pages);
+    counting::install(env);
     env.add_filter("table", table);
     env.add_filter("bullets", bullets);
     env.add_filter("json", json);
@@ -34,6 +36,24 @@ fn turns(state: &State, value: &Inner) -> Result<String, Error> {
         lines.push(format!("[{}] {label}{}", turn_label(&turn.get_attr("id")?), turn.get_attr("text")?));
     }
     Ok(lines.join("\n"))
+}
+
+/// Pages, or numbers of pages of `doc`, as the model reads them: `[page 3] words`.
+fn pages(state: &State, value: &Inner) -> Result<String, Error> {
+    let mut shown = Vec::new();
+    for item in value.try_iter()? {
+        let page = match item.kind() {
+            ValueKind::Map => item,
+            _ => {
+                let all = state.lookup("doc").and_then(|d| d.get_attr("pages").ok()).unwrap_or_default();
+                let is_it = |page: &Inner| page.get_attr("number").is_ok_and(|n| n == item);
+                let missing = || Error::new(ErrorKind::InvalidOperation, format!("the document has no page {item}"));
+                all.try_iter()?.find(is_it).ok_or_else(missing)?
+            }
+        };
+        shown.push(format!("[page {}] {}", page.get_attr("number")?, page.get_attr("text")?));
+    }
+    Ok(shown.join("\n\n"))
 }
 
 /// Milliseconds, a turn, an id or a list of them (the first counts) as `0:03:12`; `none` where no time is known.
@@ -160,6 +180,12 @@ mod tests {
             "1:02:05|0:00:00|0:01:01",
         );
         check("{{ 'T3' | timecode is none }} {{ [] | timecode is none }}", meeting(), "True True");
+    }
+
+    #[test]
+    fn pages_are_shown_with_their_numbers() {
+        let names = json!({ "doc": { "pages": [{ "number": 1, "text": "One." }, { "number": 2, "text": "Two." }] } });
+        check("{{ doc.pages | pages }}|{{ [2] | pages }}", names, "[page 1] One.\n\n[page 2] Two.|[page 2] Two.");
     }
 
     #[test]

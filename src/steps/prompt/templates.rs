@@ -17,6 +17,9 @@ const MAX_DEPTH: usize = 100;
 /// A page of this size is no page; a runaway loop reaches it in well under a second.
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
+/// What the name of a template begins with whose values are escaped for HTML. No file is called so.
+const ESCAPED: &str = "html\0";
+
 /// Names that the engine itself defines, which are no references to the pipeline's values.
 const GLOBALS: &[&str] = &["range", "dict", "namespace", "loop", "caller", "self", "super"];
 
@@ -151,6 +154,11 @@ fn eval_over(expression: &Expression, names: Inner) -> Result<Inner, TemplateFau
 }
 
 impl Template {
+    /// Returns the same template, escaping for HTML what is put into it.
+    pub fn escaped(self) -> Self {
+        Self { name: format!("{ESCAPED}{}", self.name), ..self }
+    }
+
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -175,7 +183,10 @@ impl Expression {
 static ENVIRONMENT: LazyLock<Environment<'static>> = LazyLock::new(|| {
     let mut env = Environment::new();
     env.set_undefined_behavior(UndefinedBehavior::Strict);
-    env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+    env.set_auto_escape_callback(|name| match name.starts_with(ESCAPED) {
+        true => minijinja::AutoEscape::Html,
+        false => minijinja::AutoEscape::None,
+    });
     env.set_fuel(Some(FUEL));
     env.set_recursion_limit(MAX_DEPTH);
     env.set_debug(true); // errors then name the part of the source they are about
@@ -272,6 +283,16 @@ mod tests {
         assert_eq!(eval("(steps.a or steps.b).total", names.clone()).unwrap(), json!(3));
         assert_eq!(render("[{{ steps.a.x }}{% for i in steps.a %}{{ i }}{% endfor %}]", names.clone()).unwrap(), "[]");
         assert!(eval("steps.c", names).is_err());
+    }
+
+    #[test]
+    fn an_escaped_template_escapes_what_is_put_into_it_and_nothing_else() {
+        let templates = Templates::new();
+        let template = templates.compile_template("<p>{{ doc.text }}</p>{{ '<i>' | safe }}{{ none }}").unwrap();
+        let names = json!({ "doc": { "text": "<script>&\"'" } });
+        assert_eq!(templates.render(&template, &names).unwrap(), "<p><script>&\"'</p><i>");
+        let escaped = templates.render(&template.escaped(), &names).unwrap();
+        assert_eq!(escaped, "<p>&lt;script&gt;&amp;&quot;&#x27;</p><i>");
     }
 
     #[test]

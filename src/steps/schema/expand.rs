@@ -166,7 +166,7 @@ fn expanded(written: &Value, keeps_afterwards: bool) -> Result<Value, Vec<Schema
 }
 
 /// A mapping whose keys are all keywords is a JSON Schema; anything else is the short form.
-fn is_json_schema(written: &Value) -> bool {
+pub fn is_json_schema(written: &Value) -> bool {
     let Value::Object(map) = written else { return false };
     let is_keyword = |k: &String| {
         let known = IMPLEMENTED.contains(&k.as_str()) || ANNOTATIONS.contains(&k.as_str()) || k.starts_with('$');

@@ -12,7 +12,7 @@ mod validate;
 use serde_json::Value;
 
 pub use builtins::{Builtin, Scope, builtin_fields, quotes, resolve, when};
-pub use expand::{SchemaFault, decodable, expand, expand_for_validation};
+pub use expand::{SchemaFault, decodable, expand, expand_for_validation, is_json_schema};
 pub use salvage::{Salvaged, salvage};
 pub use validate::{Validator, may_be_missing};
 

@@ -245,6 +245,7 @@ fn no_damage_to_a_file_is_a_crash() {
             overrides: &[],
             profile: None,
             sets: &[],
+            sources: &[],
             environment: &|_| None,
             model: None,
             current_folder: Path::new("/p"),

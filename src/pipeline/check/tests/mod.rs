@@ -140,6 +140,7 @@ fn run(text: &str, files: InMemory, overrides: &[(&str, &str)]) -> Result<Checke
         overrides: &overrides,
         profile: None,
         sets: &[],
+        sources: &[],
         environment: &|_| None,
         model: None,
         current_folder: Path::new("/p"),

@@ -121,7 +121,7 @@ fn schemas_come_inline_short_and_from_files() {
 #[test]
 fn every_default_of_every_table_fits_its_own_type() {
     use crate::pipeline::tables::{MODEL, OUTPUT, RUN, SOURCE, STEP, TIMEOUT, read_keys};
-    let source = SourceText { path: "t".into(), text: String::new() };
+    let source = SourceText::new(std::path::Path::new("t"), "");
     let (params, files) = (Params::default(), InMemory::default());
     let around = Surroundings {
         source: &source,
@@ -156,6 +156,7 @@ fn the_model_of_the_command_line_takes_the_place_of_the_files_own() {
             overrides: &[],
             profile: None,
             sets: &[],
+            sources: &[],
             environment: &|_| None,
             model,
             current_folder: Path::new("/p"),

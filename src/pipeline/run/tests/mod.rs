@@ -25,7 +25,8 @@ use crate::pipeline::disk::Disk;
 use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::model::{ModelError, ModelIdentity, ModelSource};
 use crate::pipeline::plan::{
-    MaxFailed, ModelPlan, OnError, OutputContent, OutputFormat, OutputPlan, Plan, Rounds, RunPlan, SourcePlan, StepPlan,
+    MaxFailed, ModelPlan, OnError, OutputContent, OutputFormat, OutputPlan, Per, Plan, Rounds, RunPlan, SourcePlan,
+    StepPlan,
 };
 use crate::pipeline::report::{RunReport, State};
 use crate::steps::{BuildContext, OptionFault, Reason, Step, StepContext, StepError, StepKind, StepOutput};
@@ -190,7 +191,18 @@ fn records(fields: &[(&str, &str)], key: Option<&str>, explode: Option<&str>) ->
 }
 
 fn output(name: &str, path: &str, format: OutputFormat, content: OutputContent) -> OutputPlan {
-    OutputPlan { name: name.into(), path: path.into(), format, content, only: None }
+    OutputPlan {
+        name: name.into(),
+        path: path.into(),
+        format,
+        content,
+        only: None,
+        per: Per::Document,
+        reads: Vec::new(),
+        on_removed: None,
+        contract: None,
+        is_markup: false,
+    }
 }
 
 impl Stage {
@@ -219,7 +231,11 @@ impl Stage {
                 patterns: vec![format!("{}/in/**/*.txt", folder.display())],
                 ignore: Vec::new(),
                 read: json!({}),
+                ..SourcePlan::default()
             }],
+            tables: Vec::new(),
+            grouping: None,
+            kept: Vec::new(),
             steps: vec![step("echo", &ECHO, Echo)],
             outputs: vec![
                 output(
@@ -251,6 +267,8 @@ impl Stage {
                 retry: None,
                 deadline: None,
                 events: None,
+                lock_wait: Duration::ZERO,
+                nice: None,
             },
             eval: None,
             tests: Vec::new(),
