@@ -80,6 +80,7 @@ impl Tile {
 
     /// Takes in the keys and values of `blocks`, the first of which holds position `first_position` and more; those of
     /// `next`, which come after them, are asked for meanwhile.
+    #[allow(clippy::too_many_arguments)]
     pub fn step(
         &mut self,
         isa: Isa,
