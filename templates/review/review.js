@@ -278,7 +278,8 @@
   };
 
   // ---- moving about
-  const point = (at, quiet) => {
+  const wide = matchMedia('(min-width: 60rem)'); // below it the panes stand one under the other
+  const point = (at, isFirst) => {
     if (rows.length === 0) return;
     focus = Math.max(0, Math.min(rows.length - 1, at));
     rows.forEach((row, i) => {
@@ -286,9 +287,11 @@
       row.box.tabIndex = i === focus ? 0 : -1;
     });
     const box = rows[focus].box;
-    if (!quiet) box.focus({ preventScroll: true });
-    box.scrollIntoView({ block: 'nearest' });
-    let scrolled = false;
+    box.focus({ preventScroll: true });
+    // A page that is opened, or turned, on a small screen stays where it is.
+    const stays = isFirst && !wide.matches;
+    if (!stays) box.scrollIntoView({ block: 'nearest' });
+    let scrolled = stays;
     for (const mark of document.querySelectorAll('mark')) {
       const on = mark.dataset.claims.includes(' ' + focus + ' ');
       mark.classList.toggle('on', on);
@@ -303,7 +306,8 @@
     for (const [at, button] of buttons) button.setAttribute('aria-current', String(at === i));
     drawSource(records[i]);
     drawRecord(records[i]);
-    point(0);
+    byId('record').scrollTop = 0;
+    point(0, true);
     buttons.get(i)?.scrollIntoView({ block: 'nearest' });
   };
   const draw = () => {
