@@ -121,10 +121,7 @@ impl Engine {
     }
 
     /// Hands over a request for each continuation; they share the prompt's keys and values.
-    fn submit_scoring(
-        &self,
-        request: &ScoreRequest,
-    ) -> Result<Vec<Receiver<Result<TokenResult, GenerateError>>>, GenerateError> {
+    fn submit_scoring(&self, request: &ScoreRequest) -> Result<Vec<Pending>, GenerateError> {
         let submit = |continuation: &Vec<TokenId>| {
             if continuation.is_empty() {
                 return Err(GenerateError::Engine("a continuation to score is empty".into()));
@@ -222,8 +219,11 @@ impl Generator for Engine {
     }
 }
 
+/// What the engine's thread will answer.
+type Pending = Receiver<Result<TokenResult, GenerateError>>;
+
 /// Waits for the continuations of one prompt.
-fn scored(answers: Vec<Receiver<Result<TokenResult, GenerateError>>>) -> Result<Vec<Vec<f32>>, GenerateError> {
+fn scored(answers: Vec<Pending>) -> Result<Vec<Vec<f32>>, GenerateError> {
     answers.into_iter().map(|a| Ok(a.recv().unwrap_or_else(|_| Err(gone()))?.log_probs)).collect()
 }
 

@@ -15,7 +15,8 @@
 //!
 //! `when` is a part of the prompt, or a regular expression between slashes; without it a rule fits always. An `answer`
 //! that is text is given as it is, any other value as JSON; of a list the next one each time, the last one for ever
-//! (an answer that is itself a list stands in a list). An answer must satisfy the request's constraint, or the call
+//! (an answer that is itself a list stands in a list). Under a Lark grammar JSON is written as grammars have it, with a
+//! blank after `,` and `:`. An answer must satisfy the request's constraint, or the call
 //! fails. `scores` are probabilities of continuations, blanks at their ends aside; others are equally likely.
 
 use std::collections::HashMap;
@@ -30,8 +31,8 @@ use serde_json::Value;
 
 use super::scripted_tokens::PieceTable;
 use super::{
-    CancelToken, Chat, Completion, FinishReason, GenerateError, GenerateRequest, Generator, ModelCard, Prompt, Role,
-    ScoreRequest, Usage,
+    CancelToken, Chat, Completion, Constraint, FinishReason, GenerateError, GenerateRequest, Generator, ModelCard,
+    Prompt, Role, ScoreRequest, Usage,
 };
 use crate::ids::TokenId;
 use crate::inference::grammar::check_text;
@@ -172,7 +173,9 @@ impl Scripted {
         if let Some(error) = &rule.error {
             return Err(GenerateError::Engine(error.clone()));
         }
-        let (text, finish) = self.cut(rule.next_answer(), request);
+        let answer = rule.next_answer();
+        let as_written = matches!(request.constraint, Constraint::Lark(_)).then(|| spaced(answer)).flatten();
+        let (text, finish) = self.cut(as_written.as_deref().unwrap_or(answer), request);
         let finish = rule.finish.unwrap_or(finish);
         if finish == FinishReason::Stop {
             check_text(&request.constraint, &text).map_err(|error| {
@@ -324,6 +327,22 @@ impl When {
             Self::Matches(regex) => regex.is_match(prompt),
         }
     }
+}
+
+/// JSON as grammars have it, with a blank after `,` and `:`; `None` where a text is none.
+fn spaced(text: &str) -> Option<String> {
+    fn write(value: &Value) -> String {
+        match value {
+            Value::Array(items) => format!("[{}]", items.iter().map(write).collect::<Vec<_>>().join(", ")),
+            Value::Object(members) => {
+                let member =
+                    |(name, value): (&String, &Value)| format!("{}: {}", Value::from(name.as_str()), write(value));
+                format!("{{{}}}", members.iter().map(member).collect::<Vec<_>>().join(", "))
+            }
+            other => other.to_string(),
+        }
+    }
+    serde_json::from_str(text).ok().map(|value| write(&value))
 }
 
 fn as_text(answer: &Value) -> String {

@@ -119,21 +119,43 @@ impl Generator for CachedGenerator<'_> {
     }
 
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError> {
-        let key = score_key(&self.inner.card().digest, &request);
+        let mut scores = self.score_all(vec![request]);
+        scores.pop().unwrap_or_else(|| Err(GenerateError::Engine("a score is missing".into())))
+    }
+
+    fn score_all(&self, requests: Vec<ScoreRequest>) -> Vec<Result<Vec<Vec<f32>>, GenerateError>> {
+        let digest = &self.inner.card().digest;
+        let keys: Vec<String> = requests.iter().map(|r| score_key(digest, r)).collect();
         // As bits: a decimal that is parsed back may differ in its last place, and a rerun with it.
-        if let Some(bits) = self.cache.find::<Vec<Vec<u32>>>(&key, self.observer) {
-            self.cache.add_hits(1);
-            return Ok(bits.into_iter().map(|row| row.into_iter().map(f32::from_bits).collect()).collect());
+        let of_bits = |bits: Vec<Vec<u32>>| -> Vec<Vec<f32>> {
+            bits.into_iter().map(|row| row.into_iter().map(f32::from_bits).collect()).collect()
+        };
+        let find = |key: &String| self.cache.find::<Vec<Vec<u32>>>(key, self.observer);
+        let mut answers: Vec<Option<Result<Vec<Vec<f32>>, GenerateError>>> =
+            keys.iter().map(|key| find(key).map(|bits| Ok(of_bits(bits)))).collect();
+        let (asked, missing): (Vec<usize>, Vec<ScoreRequest>) =
+            requests.into_iter().enumerate().filter(|(i, _)| answers[*i].is_none()).unzip();
+        self.cache.add_hits(keys.len() - asked.len());
+        if !missing.is_empty() {
+            let size = |r: &ScoreRequest| r.prompt.ids.len() + r.continuations.iter().map(Vec::len).sum::<usize>();
+            let sizes: Vec<usize> = missing.iter().map(size).collect();
+            let start = Instant::now();
+            let made = self.inner.score_all(missing);
+            assert_eq!(made.len(), asked.len(), "one answer per request");
+            let mut usage = Usage::default();
+            for ((at, answer), tokens) in asked.into_iter().zip(made).zip(sizes) {
+                if let Ok(scores) = &answer {
+                    usage.prompt_tokens += tokens;
+                    self.cache.add_miss();
+                    let bits: Vec<Vec<u32>> =
+                        scores.iter().map(|row| row.iter().map(|s| s.to_bits()).collect()).collect();
+                    self.cache.keep(&keys[at], &bits, self.observer);
+                }
+                answers[at] = Some(answer);
+            }
+            self.meter.add(usage, start.elapsed());
+            self.observer.on(&Event::Tokens(usage));
         }
-        let tokens = request.prompt.ids.len() + request.continuations.iter().map(Vec::len).sum::<usize>();
-        let start = Instant::now();
-        let scores = self.inner.score(request)?;
-        let usage = Usage { prompt_tokens: tokens, ..Usage::default() };
-        self.meter.add(usage, start.elapsed());
-        self.observer.on(&Event::Tokens(usage));
-        self.cache.add_miss();
-        let bits: Vec<Vec<u32>> = scores.iter().map(|row| row.iter().map(|s| s.to_bits()).collect()).collect();
-        self.cache.keep(&key, &bits, self.observer);
-        Ok(scores)
+        answers.into_iter().flatten().collect()
     }
 }

@@ -285,7 +285,8 @@ impl Scorer<'_> {
                 prompts.push(self.prompt(text, &shots, label)?);
             }
         }
-        // What the model says without a text and without examples is its habit.
+        // What the model says without a text and without examples is its habit. Less the habit the starter has 28 of 84
+        // texts (AG News, TREC, SMS), with it 25; with four examples 59 and 57.
         for label in self.asked_labels() {
             prompts.push(self.prompt("", &[], label)?);
         }

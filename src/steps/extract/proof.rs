@@ -25,9 +25,8 @@ pub fn prove(
     answers: &mut [Option<Answer>],
     out: &mut StepOutput,
 ) -> Result<(), StepError> {
-    let work = || readings.iter().zip(0..);
-    for (reading, i) in work() {
-        for record in answers[i].iter_mut().flat_map(|a: &mut Answer| &mut a.records) {
+    for (reading, answer) in readings.iter().zip(answers.iter_mut()) {
+        for record in answer.iter_mut().flat_map(|a| &mut a.records) {
             for entry in record.evidence.values_mut() {
                 each_quote_mut(entry, &mut |entry| place(cx, &reading.source, entry));
             }
