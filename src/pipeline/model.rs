@@ -64,11 +64,14 @@ pub trait Foresight: ModelSource {
     fn measure(&self) -> Result<Option<Measured>, ModelError>;
 }
 
+/// Turns tokens into text.
+pub type TextOf = dyn Fn(&[TokenId]) -> String + Send + Sync;
+
 /// What stands in for a model.
 pub struct StandIn {
     pub generator: Arc<dyn Generator>,
     /// The text of tokens, special ones by name.
-    pub text_of: Box<dyn Fn(&[TokenId]) -> String + Send + Sync>,
+    pub text_of: Box<TextOf>,
     /// Forward passes so far.
     pub num_passes: Box<dyn Fn() -> usize + Send + Sync>,
     pub footprint: Footprint,

@@ -262,11 +262,12 @@ impl Sum {
             for (call, is_certain) in dry.calls.iter().zip(certain) {
                 let mut one = Tokens::default();
                 let counts = number == 0;
-                match (call.from_cache, is_certain) {
-                    (true, _) => one.from_cache = usize::from(counts),
-                    (false, true) if counts => (one.calls, one.prompt_tokens) = (1, call.prompt_tokens),
-                    (false, true) => {}
-                    (false, false) => (one.calls_guessed, one.prompt_tokens_guessed) = (1, call.prompt_tokens),
+                match (is_certain, call.from_cache) {
+                    // Answers that mean nothing are alike more often than a model's: that one is known says nothing.
+                    (false, _) => (one.calls_guessed, one.prompt_tokens_guessed) = (1, call.prompt_tokens),
+                    (true, true) => one.from_cache = usize::from(counts),
+                    (true, false) if counts => (one.calls, one.prompt_tokens) = (1, call.prompt_tokens),
+                    (true, false) => {}
                 }
                 if !call.from_cache && counts {
                     one.shared_tokens = call.shared_tokens;
