@@ -12,7 +12,8 @@ use super::options::{ModelArgs, Settings, Verbosity};
 use super::{Failure, print};
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{
-    CancelToken, Chat, Completion, Constraint, Engine, GenerateRequest, Generator, Message, Prompt, Quantize, Role,
+    CallAnswer, CallChoice, CallRequest, CancelToken, Chat, Completion, Constraint, Engine, FinishReason,
+    GenerateRequest, Generator, Message, Prompt, Quantize, Role, Tools,
 };
 use crate::inference::sampler::SamplingParams;
 
@@ -61,6 +62,16 @@ pub struct GenerateArgs {
     /// Hold the answer to the JSON Schema in this file
     #[arg(long, value_name = "FILE")]
     pub schema: Option<PathBuf>,
+    /// Functions that may be called: a JSON file with a list of {name, description, parameters}. The calls are printed as
+    /// JSON, held to what is declared there, and never carried out
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["schema", "raw"])]
+    pub tools: Option<PathBuf>,
+    /// Whether one of the functions must be called
+    #[arg(long, value_enum, default_value = "required", value_name = "WHEN", requires = "tools")]
+    pub call: CallName,
+    /// Answer with one block of code in this language, such as python, and print the code alone
+    #[arg(long, value_name = "LANGUAGE", conflicts_with_all = ["schema", "raw", "tools"], value_parser = language)]
+    pub code: Option<String>,
     /// The date that the model's template may print, as 2026-01-31 [default: 2024-12-31]
     #[arg(long, value_name = "DATE")]
     pub as_of: Option<jiff::civil::Date>,
@@ -73,6 +84,19 @@ pub struct GenerateArgs {
     pub engine: EngineArgs,
 }
 
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallName {
+    Required,
+    /// The model may answer in words instead
+    Auto,
+}
+
+fn language(text: &str) -> Result<String, String> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "+#-._".contains(c);
+    let fits = !text.is_empty() && text.len() <= 32 && text.chars().all(is_part);
+    if fits { Ok(text.to_owned()) } else { Err("the language is one word, such as python or c++".into()) }
+}
+
 /// What a template takes for today when nobody says otherwise: the same prompt gives the same ids on any day.
 pub const DEFAULT_AS_OF: jiff::civil::Date = jiff::civil::date(2024, 12, 31);
 
@@ -82,25 +106,40 @@ pub fn run(args: &GenerateArgs, settings: &Settings) -> Result<Exit, Failure> {
         Some(path) => Constraint::JsonSchema(read_schema(path)?),
         None => Constraint::None,
     };
-    let preference = match &args.model.model {
-        Some(model) => vec![model.clone()],
+    let tools = args.tools.as_ref().map(read_tools).transpose()?;
+    let engine = load(args.model.model.as_deref(), &args.engine, args.as_of, settings)?;
+    if let Some(tools) = &tools {
+        let answer = call(args, &engine, text, tools)?;
+        return report_calls(args, settings, &engine, &answer);
+    }
+    let prompt = encode(args, &engine, text)?;
+    let completion = answer(args, &engine, prompt, constraint)?;
+    report(args, settings, &engine, &completion)
+}
+
+/// Loads the model that is named, or the one that can be had; a fallback is told loudly.
+pub(super) fn load(
+    model: Option<&str>,
+    engine: &EngineArgs,
+    as_of: Option<jiff::civil::Date>,
+    settings: &Settings,
+) -> Result<Engine, Failure> {
+    let preference = match model {
+        Some(model) => vec![model.to_owned()],
         None => vec!["granite-3.1-1b-a400m-instruct".to_owned(), "starter".to_owned()],
     };
     let preferred = models::resolve(&preference, settings, &Downloads::new(settings))?;
     if let Some(line) = models::fallback_now(&preferred) {
         print::note(&format!("warning: {line}"));
     }
-    let engine = models::load(
+    models::load(
         &preferred.files,
-        args.engine.quantize(Quantize::Auto),
+        engine.quantize(Quantize::Auto),
         settings,
-        args.as_of.unwrap_or(DEFAULT_AS_OF),
-        &args.engine.options(),
+        as_of.unwrap_or(DEFAULT_AS_OF),
+        &engine.options(),
         &models::teller(settings),
-    )?;
-    let prompt = encode(args, &engine, text)?;
-    let completion = answer(args, &engine, prompt, constraint)?;
-    report(args, settings, &engine, &completion)
+    )
 }
 
 fn prompt_text(args: &GenerateArgs) -> Result<String, Failure> {
@@ -131,6 +170,10 @@ fn read_schema(path: &PathBuf) -> Result<serde_json::Value, Failure> {
     serde_json::from_str(&text).map_err(|e| Failure::wrong(format!("{} is not valid JSON: {e}", path.display())))
 }
 
+fn read_tools(path: &PathBuf) -> Result<Tools, Failure> {
+    Tools::parse(&read_schema(path)?).map_err(|fact| Failure::wrong(format!("{}: {fact}", path.display())))
+}
+
 fn encode(args: &GenerateArgs, engine: &Engine, text: String) -> Result<Prompt, Failure> {
     if args.raw {
         let tokenizer = engine.tokenizer();
@@ -139,26 +182,42 @@ fn encode(args: &GenerateArgs, engine: &Engine, text: String) -> Result<Prompt, 
         ids.extend(tokenizer.encode_with_specials(&text));
         return Ok(Prompt { ids });
     }
+    let mut chat = chat(args, text);
+    if let Some(language) = &args.code {
+        // The fence is opened for the model, so that what follows is code.
+        chat.assistant_prefix = format!("```{language}\n");
+    }
+    engine.encode_chat(&chat).map_err(engine_failure)
+}
+
+fn chat(args: &GenerateArgs, text: String) -> Chat {
     let system = args.system.iter().map(|s| Message { role: Role::System, content: s.clone() });
     let messages = system.chain([Message { role: Role::User, content: text }]).collect();
-    engine.encode_chat(&Chat { messages, ..Chat::default() }).map_err(engine_failure)
+    Chat { messages, ..Chat::default() }
+}
+
+fn call(args: &GenerateArgs, engine: &Engine, text: String, tools: &Tools) -> Result<CallAnswer, Failure> {
+    let choice = if args.call == CallName::Auto { CallChoice::Auto } else { CallChoice::Required };
+    let request = CallRequest {
+        chat: chat(args, text),
+        max_tokens: args.max_tokens,
+        sampling: sampling(args),
+        stop: args.stop.clone(),
+        cancel: CancelToken::default(),
+    };
+    tools.ask(engine, &request, choice).map_err(engine_failure)
 }
 
 fn answer(args: &GenerateArgs, engine: &Engine, prompt: Prompt, constraint: Constraint) -> Result<Completion, Failure> {
-    let sampling = SamplingParams {
-        temperature: args.temperature,
-        top_k: args.top_k,
-        top_p: args.top_p,
-        min_p: args.min_p,
-        repetition_penalty: args.repetition_penalty,
-        seed: args.seed,
-        ..SamplingParams::default()
-    };
+    let mut stop = args.stop.clone();
+    if args.code.is_some() {
+        stop.push("\n```".into());
+    }
     let request = GenerateRequest {
         prompt,
         max_tokens: args.max_tokens,
-        sampling,
-        stop: args.stop.clone(),
+        sampling: sampling(args),
+        stop,
         constraint,
         cancel: CancelToken::default(),
     };
@@ -168,7 +227,19 @@ fn answer(args: &GenerateArgs, engine: &Engine, prompt: Prompt, constraint: Cons
     }
 }
 
-fn engine_failure(error: crate::inference::engine::GenerateError) -> Failure {
+fn sampling(args: &GenerateArgs) -> SamplingParams {
+    SamplingParams {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        repetition_penalty: args.repetition_penalty,
+        seed: args.seed,
+        ..SamplingParams::default()
+    }
+}
+
+pub(super) fn engine_failure(error: crate::inference::engine::GenerateError) -> Failure {
     use crate::inference::engine::GenerateError as E;
     match error {
         E::OverWindow { .. } => Failure::from(
@@ -190,10 +261,41 @@ fn report(args: &GenerateArgs, settings: &Settings, engine: &Engine, c: &Complet
         }))?;
         return Ok(Exit::Done);
     }
-    // Answers may hold escapes of a terminal; a pipe gets them as they are.
-    print::result(&if std::io::stdout().is_terminal() { print::shown(&c.text) } else { c.text.clone() })?;
-    if c.finish == crate::inference::engine::FinishReason::Length && settings.verbosity != Verbosity::Quiet {
-        print::note(&format!("warning: the answer is cut off at {} tokens (--max-tokens)", c.ids.len()));
-    }
+    print_text(&c.text)?;
+    tell_if_cut(args, settings, c.finish);
     Ok(Exit::Done)
+}
+
+fn report_calls(
+    args: &GenerateArgs,
+    settings: &Settings,
+    engine: &Engine,
+    answer: &CallAnswer,
+) -> Result<Exit, Failure> {
+    if args.json {
+        print::json(&json!({
+            "model": engine.card(),
+            "calls": answer.calls,
+            "text": answer.text,
+            "finish": answer.finish,
+            "usage": answer.usage,
+        }))?;
+    } else if answer.calls.is_empty() {
+        print_text(&answer.text)?;
+    } else {
+        print::json(&json!(answer.calls))?;
+    }
+    tell_if_cut(args, settings, answer.finish);
+    Ok(Exit::Done)
+}
+
+/// Answers may hold escapes of a terminal; a pipe gets them as they are.
+fn print_text(text: &str) -> Result<(), Failure> {
+    Ok(print::result(&if std::io::stdout().is_terminal() { print::shown(text) } else { text.to_owned() })?)
+}
+
+fn tell_if_cut(args: &GenerateArgs, settings: &Settings, finish: FinishReason) {
+    if finish == FinishReason::Length && !args.json && settings.verbosity != Verbosity::Quiet {
+        print::note(&format!("warning: the answer is cut off at {} tokens (--max-tokens)", args.max_tokens));
+    }
 }

@@ -10,6 +10,7 @@ pub mod print;
 mod adhoc;
 mod ask;
 mod bench;
+mod chat;
 mod check;
 mod chunk;
 mod completions;
@@ -94,6 +95,7 @@ commands! {
     Doctor(doctor::DoctorArgs) => doctor::run,
     Model(model::ModelCommand) => model::run,
     Generate(generate::GenerateArgs) => generate::run,
+    Chat(chat::ChatArgs) => chat::run,
     Bench(bench::BenchArgs) => bench::run,
     Completions(completions::CompletionsArgs) => completions::run,
     Man(completions::ManArgs) => completions::man,

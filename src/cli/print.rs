@@ -21,6 +21,13 @@ pub fn result(text: &str) -> io::Result<()> {
     out.flush()
 }
 
+/// Writes a part of a result as it comes, and no line end.
+pub fn piece(text: &str) -> io::Result<()> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
 /// Writes a JSON result on one line.
 pub fn json(value: &Value) -> io::Result<()> {
     result(&value.to_string())

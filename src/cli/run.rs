@@ -303,12 +303,12 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
     if let Some(model) = report.model.as_ref().filter(|_| report.calls.made + report.calls.from_cache > 0) {
         let t = &report.tokens;
         text.push_str(&format!(
-            "{}: {} calls and {} from the cache; {} tokens read, {} of them shared, {} written\n",
+            "{}: {} calls and {} from the cache; {} tokens computed to read {}, {} written\n",
             model.name,
             report.calls.made,
             report.calls.from_cache,
-            t.prompt_tokens,
-            t.cached_tokens,
+            report.reading.computed,
+            report.reading.separate,
             t.completion_tokens
         ));
     }

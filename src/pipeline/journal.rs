@@ -143,7 +143,7 @@ impl Journal {
     }
 
     /// Returns what a journal knows without touching it: for those who only look. A file that is not there is an error.
-    pub fn look(path: &Path) -> io::Result<(BTreeMap<String, History>, Damage)> {
+    pub fn look(path: &Path) -> io::Result<(Histories, Damage)> {
         let (histories, _, damage) = read(BufReader::new(File::open(path)?))?;
         Ok((histories, damage))
     }
@@ -207,7 +207,8 @@ impl Journal {
     }
 }
 
-type Histories = BTreeMap<String, History>;
+/// What is known, by document.
+pub type Histories = BTreeMap<String, History>;
 
 /// Reads line by line: of a long journal only what counts is held.
 fn read(mut file: impl BufRead) -> io::Result<(Histories, usize, Damage)> {

@@ -88,6 +88,11 @@ impl<'a> LazyModel<'a> {
         self.opened.get_or_init(|| self.load()).as_ref().map(|[_, model]| model.as_ref()).map_err(Clone::clone)
     }
 
+    /// Returns how many tokens of prompts the model has computed; `None` where it was not needed or does not say.
+    pub fn prompt_tokens_computed(&self) -> Option<usize> {
+        self.opened.get()?.as_ref().ok()?[0].prompt_tokens_computed()
+    }
+
     /// Returns 0 where no document needed the model.
     pub fn load_seconds(&self) -> f64 {
         *self.load_seconds.lock().unwrap_or_else(|e| e.into_inner())

@@ -34,11 +34,28 @@ pub struct RunReport {
     pub notes: Vec<String>,
     pub calls: Calls,
     pub tokens: Usage, // of this run's own calls, without those found in the cache
+    pub reading: Reading,
     pub seconds: Seconds,
     pub state_folder: String,
     pub quarantine: Option<String>, // the file, where any document stands in it
     /// By step, a hash of each of its options: what `diff` tells changes by.
     pub steps: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// What it cost to read, in tokens of prompts: documents are read once for all the steps over them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Reading {
+    pub computed: usize,
+    /// Had every call been made by itself. Labels scored after one prompt are one call.
+    pub separate: usize,
+}
+
+impl Reading {
+    /// `computed` is what the model counted, where it counts.
+    pub fn new(calls: Usage, computed: Option<usize>) -> Self {
+        let computed = computed.unwrap_or(calls.prompt_tokens.saturating_sub(calls.cached_tokens));
+        Self { computed, separate: calls.prompt_tokens }
+    }
 }
 
 /// How a run ended.
@@ -233,13 +250,13 @@ impl RunReport {
         let without = Self {
             documents: Vec::new(),
             whole: self.whole.clone(),
-            steps: self.steps.clone(),
             pipeline: self.pipeline.clone(),
             pipeline_hash: self.pipeline_hash.clone(),
             run: self.run.clone(),
             started: self.started.clone(),
             outcome: self.outcome.clone(),
             model: self.model.clone(),
+            steps: self.steps.clone(),
             outputs: self.outputs.clone(),
             notes: self.notes.clone(),
             state_folder: self.state_folder.clone(),

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::prompt::{Template, TemplateFault, Templates, counted, texts};
 use super::{Reason, StepContext, StepError};
 use crate::inference::engine::{
-    CancelToken, Chat, ChatDocument, Completion, Constraint, GenerateError, GenerateRequest, Generator, Message,
-    Prompt, Role, ScoreRequest, Usage,
+    CallAnswer, CallChoice, CallRequest, CancelToken, Chat, ChatDocument, Completion, Constraint, GenerateError,
+    GenerateRequest, Generator, Message, Prompt, Role, ScoreRequest, Tools, Usage,
 };
 use crate::inference::sampler::SamplingParams;
 
@@ -143,6 +143,26 @@ impl<'a> Asker<'a> {
         Ok(answer.unwrap_or_else(|| Err(GenerateError::Engine("an answer is missing".into())))?)
     }
 
+    /// Asks which of these functions to call, and with what.
+    pub fn call(&self, question: &Question, tools: &Tools, choice: CallChoice) -> Result<CallAnswer, StepError> {
+        self.cx.cancel.check()?;
+        let chat = Chat { tools: tools.definitions(), ..self.chat(&question.user, "") };
+        let (prompt, window) = (self.generator.encode_chat(&chat)?.ids.len() + 1, self.window());
+        if prompt + question.max_tokens > window {
+            return Err(GenerateError::OverWindow { prompt, max_tokens: question.max_tokens, window }.into());
+        }
+        let request = CallRequest {
+            chat,
+            max_tokens: question.max_tokens,
+            sampling: question.sampling.clone(),
+            stop: question.stop.clone(),
+            cancel: self.cancel.clone(),
+        };
+        let answer = tools.ask(self.generator, &request, choice)?;
+        (self.cx.progress)(1, 1);
+        Ok(answer)
+    }
+
     /// Returns, for each prompt and each of its continuations, the natural-log probability of each token of the
     /// continuation; all batched together. A prompt is a user message and the opening of the answer to it.
     pub fn score_all(&self, asked: &[(&str, &str, &[&str])]) -> Result<(Vec<Vec<Vec<f32>>>, Usage), StepError> {
@@ -184,9 +204,13 @@ impl<'a> Asker<'a> {
     }
 
     fn prompt(&self, user: &str, opening: &str) -> Result<Prompt, GenerateError> {
+        self.generator.encode_chat(&self.chat(user, opening))
+    }
+
+    fn chat(&self, user: &str, opening: &str) -> Chat {
         let message = |role, content: &str| Message { role, content: content.to_owned() };
         let system = Some(message(Role::System, &self.system)).filter(|m| !m.content.is_empty());
-        self.generator.encode_chat(&Chat {
+        Chat {
             messages: system
                 .into_iter()
                 .chain(self.history.iter().cloned())
@@ -195,7 +219,7 @@ impl<'a> Asker<'a> {
             documents: self.documents.clone(),
             assistant_prefix: opening.to_owned(),
             ..Chat::default()
-        })
+        }
     }
 
     fn request(&self, question: &Question) -> Result<GenerateRequest, GenerateError> {
@@ -228,7 +252,9 @@ fn log_sum(answers: &[Vec<f32>]) -> f64 {
 
 /// An opening and what follows it; a tokenizer may or may not have kept the space between them.
 fn joined(opening: &str, rest: &str) -> String {
-    let apart = opening.is_empty() || rest.starts_with(|c: char| !c.is_alphanumeric());
+    let apart = opening.is_empty()
+        || opening.ends_with(char::is_whitespace)
+        || rest.starts_with(|c: char| !c.is_alphanumeric());
     format!("{opening}{}{rest}", if apart { "" } else { " " })
 }
 

@@ -134,9 +134,7 @@ fn told(program: &Path, stopped: Stopped, options: &ReadOptions) -> Fault {
         Stopped::CannotStart(why) => Fault::Program(format!(
             "needs `{name}` for `ocr: tesseract`, which cannot be started ({why}); install it, or leave `ocr` out"
         )),
-        Stopped::Failed(why)
-            if why.contains("Error opening data file") || why.contains("couldn't load any languages") =>
-        {
+        Stopped::Failed(why) if why.contains("Error opening data file") || why.contains("initialize tesseract") => {
             Fault::Program(format!(
                 "is read with `ocr_languages: {}`, which `{name}` does not have: {}",
                 options.ocr_languages,

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use super::block_pool::BlockPool;
+use super::block_pool::{BlockPool, block_hashes};
 use super::kv_disk::{KvDisk, is_worth_keeping};
 use super::request::{FinishReason, GenerateError};
 use super::scheduler::{Limits, Scheduler, Work};
@@ -244,6 +244,9 @@ impl Core {
             let full = (sequence.num_computed / BLOCK_TOKENS).min(sequence.hashes.len());
             disk.keep(&sequence.hashes[..full], &sequence.block_table[..full], model);
         }
+        if how.is_ok() {
+            publish_answer(&sequence, &mut self.pool);
+        }
         self.scheduler.remove(&mut sequence, &mut self.pool);
         let result = how.map(|finish| TokenResult { log_probs, logits, ..sequence.into_result(finish) });
         if let Ok(result) = &result {
@@ -252,6 +255,18 @@ impl Core {
             self.metrics.completion_tokens += result.usage.completion_tokens;
         }
         ended.push((id, result));
+    }
+}
+
+/// Lets what comes next in a dialog share the blocks of an answer: it stands in the next prompt.
+fn publish_answer(sequence: &Sequence, pool: &mut BlockPool) {
+    let full = sequence.num_computed.min(sequence.tokens.len()) / BLOCK_TOKENS;
+    if full <= sequence.hashes.len() {
+        return;
+    }
+    let hashes = block_hashes(&sequence.tokens[..full * BLOCK_TOKENS]);
+    for (hash, block) in hashes.iter().zip(&sequence.block_table).skip(sequence.hashes.len()) {
+        pool.mark_computed(*block, *hash);
     }
 }
 

@@ -88,7 +88,7 @@ impl Engine {
         answer
     }
 
-    fn decoding(&self, request: &GenerateRequest) -> Result<Decoding, GenerateError> {
+    fn decoding(&self, request: &GenerateRequest, told: Option<Sender<String>>) -> Result<Decoding, GenerateError> {
         let matcher = match &request.constraint {
             Constraint::None => None,
             constraint => {
@@ -105,7 +105,7 @@ impl Engine {
             sampler: Sampler::new(&request.sampling).map_err(|e| GenerateError::Sampling(e.to_string()))?,
             matcher,
             end_ids: self.tokenizer.end_ids().to_vec(),
-            stop: stop_rule(self.tokenizer.clone(), request.stop.clone()),
+            stop: watch(self.tokenizer.clone(), request.stop.clone(), told),
         })
     }
 
@@ -169,13 +169,37 @@ impl Generator for Engine {
             .into_iter()
             .map(|request| {
                 self.check_window(request.prompt.ids.len(), request.max_tokens)?;
-                let goal = Goal::Generate(Box::new(self.decoding(&request)?));
+                let goal = Goal::Generate(Box::new(self.decoding(&request, None)?));
                 let answer = self.submit(TokenRequest { prompt: request.prompt.ids, goal, cancel: request.cancel });
                 Ok((answer, request.stop))
             })
             .collect();
         let wait = |answer: Receiver<_>| answer.recv().unwrap_or_else(|_| Err(gone()));
         submitted.into_iter().map(|s| s.and_then(|(a, stop)| Ok(self.completion(wait(a)?, &stop)))).collect()
+    }
+
+    fn generate_telling(
+        &self,
+        request: GenerateRequest,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Completion, GenerateError> {
+        self.check_window(request.prompt.ids.len(), request.max_tokens)?;
+        let (told, pieces) = channel();
+        let goal = Goal::Generate(Box::new(self.decoding(&request, Some(told))?));
+        let answer = self.submit(TokenRequest { prompt: request.prompt.ids, goal, cancel: request.cancel });
+        // Ends when the sequence, and the sender with it, is dropped.
+        let mut length = 0;
+        for piece in pieces {
+            length += piece.len();
+            tell(&piece);
+        }
+        let result = answer.recv().unwrap_or_else(|_| Err(gone()))?;
+        let completion = self.completion(result, &request.stop);
+        // What a character cut in two, or a text that might have become a stop string, held back.
+        if let Some(rest) = completion.text.get(length..).filter(|rest| !rest.is_empty()) {
+            tell(rest);
+        }
+        Ok(completion)
     }
 
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError> {
@@ -187,12 +211,24 @@ impl Generator for Engine {
         let submitted: Vec<_> = requests.iter().map(|request| self.submit_scoring(request)).collect();
         submitted.into_iter().map(|answers| scored(answers?)).collect()
     }
+
+    fn prompt_tokens_computed(&self) -> Option<usize> {
+        let metrics = self.metrics();
+        Some(metrics.prompt_tokens - metrics.cached_tokens)
+    }
+
+    fn call_mark(&self) -> Option<TokenId> {
+        CALL_MARKS.iter().find_map(|mark| self.tokenizer.special_id(mark))
+    }
 }
 
 /// Waits for the continuations of one prompt.
 fn scored(answers: Vec<Receiver<Result<TokenResult, GenerateError>>>) -> Result<Vec<Vec<f32>>, GenerateError> {
     answers.into_iter().map(|a| Ok(a.recv().unwrap_or_else(|_| Err(gone()))?.log_probs)).collect()
 }
+
+/// How models that were trained to call functions begin to: Granite, and those that follow Hermes.
+const CALL_MARKS: &[&str] = &["<|tool_call|>", "<tool_call>"];
 
 impl Drop for Engine {
     fn drop(&mut self) {
@@ -208,19 +244,30 @@ fn gone() -> GenerateError {
     GenerateError::Engine("its thread has ended".into())
 }
 
-/// Watches the text of an answer for the first of the stop strings.
-fn stop_rule(tokenizer: Arc<Tokenizer>, stop: Vec<String>) -> Option<Box<dyn FnMut(TokenId) -> bool + Send>> {
-    let longest = stop.iter().map(String::len).max().filter(|n| *n > 0)?;
+/// Watches the text of an answer for the first of the stop strings, and tells of it as far as it can not become part of
+/// one. `None` where there is nothing to watch for.
+fn watch(
+    tokenizer: Arc<Tokenizer>,
+    stop: Vec<String>,
+    told: Option<Sender<String>>,
+) -> Option<Box<dyn FnMut(TokenId) -> bool + Send>> {
+    let longest = stop.iter().map(String::len).max().unwrap_or(0);
+    if longest == 0 && told.is_none() {
+        return None;
+    }
     let mut decoder = TextDecoder::new(true);
     let mut tail = String::new();
     Some(Box::new(move |token| {
         tail.push_str(&decoder.push(&tokenizer, token));
-        let found = stop.iter().any(|s| !s.is_empty() && tail.contains(s.as_str()));
+        let found = stop.iter().filter(|s| !s.is_empty()).filter_map(|s| tail.find(s.as_str())).min();
         // Only the end can still become part of a stop string.
-        let keep = tail.len().saturating_sub(longest);
-        let cut = (0..=keep).rev().find(|i| tail.is_char_boundary(*i)).unwrap_or(0);
+        let keep = if longest == 0 { tail.len() } else { tail.len().saturating_sub(longest) };
+        let cut = found.unwrap_or_else(|| (0..=keep).rev().find(|i| tail.is_char_boundary(*i)).unwrap_or(0));
+        if let Some(told) = told.as_ref().filter(|_| cut > 0) {
+            let _ = told.send(tail[..cut].to_owned()); // the caller may have gone away
+        }
         tail.drain(..cut);
-        found
+        found.is_some()
     }))
 }
 
@@ -244,12 +291,13 @@ fn work(mut core: Core, inbox: &Receiver<Submission>, metrics: &Mutex<Metrics>) 
             Ok(ended) => ended,
             Err(_) => core.fail_all(&GenerateError::Engine("a bug in quarry: the forward pass panicked".into())),
         };
+        // Before the answers: who has one finds it counted.
+        *metrics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = core.metrics();
         for (id, result) in ended {
             if let Some(reply) = replies.remove(&id) {
                 let _ = reply.send(result); // the caller may have gone away
             }
         }
-        *metrics.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = core.metrics();
     }
 }
 

@@ -13,6 +13,7 @@ mod scripted;
 mod scripted_tokens;
 mod sequence;
 mod speculation;
+mod tools;
 
 #[cfg(test)]
 mod kv_disk_tests;
@@ -36,6 +37,7 @@ pub use request::{
 pub use scheduler::Limits;
 pub use scripted::{ScriptError, Scripted};
 pub use sequence::{Decoding, Goal, TokenRequest, TokenResult};
+pub use tools::{Call, CallAnswer, CallChoice, CallRequest, Tools};
 
 /// What a model's weights are quantized to; part of what an engine is asked for.
 pub use crate::inference::model::Quantization;

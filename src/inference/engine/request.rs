@@ -36,12 +36,36 @@ pub trait Generator: Send + Sync {
     /// Answers all requests, batched together; results stand in the order of the requests.
     fn generate(&self, requests: Vec<GenerateRequest>) -> Vec<Result<Completion, GenerateError>>;
 
+    /// Answers one request and tells of the text while it comes, in order; together the pieces are the answer's text,
+    /// but for what a stop string takes back at its end. Whoever cannot tell earlier tells at the end.
+    fn generate_telling(
+        &self,
+        request: GenerateRequest,
+        tell: &mut dyn FnMut(&str),
+    ) -> Result<Completion, GenerateError> {
+        let missing = || Err(GenerateError::Engine("an answer is missing".into()));
+        let completion = self.generate(vec![request]).pop().unwrap_or_else(missing)?;
+        tell(&completion.text);
+        Ok(completion)
+    }
+
     /// Returns, for each continuation, the natural-log probability of each of its tokens after the prompt.
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError>;
 
     /// Scores after several prompts, batched together where the engine can; results stand in the order of the requests.
     fn score_all(&self, requests: Vec<ScoreRequest>) -> Vec<Result<Vec<Vec<f32>>, GenerateError>> {
         requests.into_iter().map(|request| self.score(request)).collect()
+    }
+
+    /// Returns how many tokens of prompts have been computed so far, scoring included; those found in the prefix cache
+    /// are not among them. `None` where nothing is computed.
+    fn prompt_tokens_computed(&self) -> Option<usize> {
+        None
+    }
+
+    /// The token with which the model begins to call functions, where its vocabulary has one.
+    fn call_mark(&self) -> Option<TokenId> {
+        None
     }
 }
 

@@ -201,9 +201,12 @@ impl Generator for Scripted {
         &self.card
     }
 
-    /// Renders each role on a line of its own in square brackets, documents before the messages.
+    /// Renders each role on a line of its own in square brackets, tools and documents before the messages.
     fn encode_chat(&self, chat: &Chat) -> Result<Prompt, GenerateError> {
         let mut text = String::new();
+        for tool in &chat.tools {
+            text += &format!("[tool] {tool}\n");
+        }
         for document in &chat.documents {
             text += &format!("[document] {}\n{}\n", document.title, document.text);
         }

@@ -9,6 +9,10 @@ pub struct Chat {
     /// Rendered by the template's own document protocol where it has one, else before the first user message.
     #[serde(default)]
     pub documents: Vec<ChatDocument>,
+    /// Functions that may be called, each as `{"type": "function", "function": {"name", "description", "parameters"}}`.
+    /// Rendered by the template's own protocol where it has one, else as a part of the system message.
+    #[serde(default)]
+    pub tools: Vec<serde_json::Value>,
     /// Granite's `controls`, such as `{"citations": true}`.
     #[serde(default)]
     pub controls: Option<serde_json::Value>,

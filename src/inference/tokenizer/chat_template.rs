@@ -26,6 +26,7 @@ const RECURSION_MAX: usize = 200;
 const FUEL: u64 = 100_000;
 const FUEL_PER_ITEM: u64 = 2_000;
 const CONTROLS_BYTES_MAX: usize = 64 << 10;
+const TOOLS_BYTES_MAX: usize = 256 << 10;
 
 /// A conversation takes about a millisecond. Only values that hold themselves many times over get past the fuel, when
 /// they are compared or joined as text: minijinja charges for a value after it is written. Such a template is left behind
@@ -45,6 +46,7 @@ pub struct ChatTemplate {
     eos: String,
     takes_documents: bool,
     takes_titles: bool,
+    takes_tools: bool,
     /// A rendering did not end: its thread goes on and cannot be stopped, so there is to be no second one.
     is_stuck: AtomicBool,
 }
@@ -69,6 +71,8 @@ pub enum TemplateError {
     Stuck,
     #[error("the controls hold {0}")]
     BadControls(String),
+    #[error("the functions to call hold {0}")]
+    BadTools(String),
     #[error("there are documents, the chat template takes none, and no user message can carry them")]
     NowhereForDocuments,
 }
@@ -98,6 +102,7 @@ impl ChatTemplate {
             eos: eos.to_owned(),
             takes_documents: names.contains("documents"),
             takes_titles: source.contains("title"),
+            takes_tools: names.contains("tools"),
             is_stuck: AtomicBool::new(false),
         })
     }
@@ -114,19 +119,25 @@ impl ChatTemplate {
         self.takes_documents
     }
 
+    /// Returns whether functions to call are rendered by the template's own protocol.
+    pub fn takes_tools(&self) -> bool {
+        self.takes_tools
+    }
+
     /// Renders the conversation up to the opening of the assistant's turn, and `assistant_prefix` after it.
     /// `strftime_now` in the template answers from `date`, at midnight.
     ///
     /// A template that takes no documents has them put before the first user message's own words, each as
     /// `Document N: TITLE`, a line break, its text and an empty line. One that takes documents without their titles
-    /// gets a title as the first line of its text.
+    /// gets a title as the first line of its text. One that takes no tools has them told in the system message.
     pub fn render(&self, chat: &Chat, date: Date) -> Result<Rendered, TemplateError> {
         if self.is_stuck.load(Ordering::Relaxed) {
             return Err(TemplateError::Stuck);
         }
         let mut marks = ContentMarks::default();
         let context = self.context(chat, &mut marks)?;
-        let fuel = FUEL + FUEL_PER_ITEM * (chat.messages.len() + chat.documents.len()) as u64;
+        let items = chat.messages.len() + chat.documents.len() + chat.tools.len();
+        let fuel = FUEL + FUEL_PER_ITEM * items as u64;
         let env = self.env.clone();
         let text = on_deep_stack(TIME_MAX, move || run(env, context, date, fuel)).map_err(|fault| {
             if matches!(fault, DeepStackFault::TimedOut(_)) {
@@ -146,16 +157,22 @@ impl ChatTemplate {
             true => None,
             false => Some(self.carrier(chat)?),
         };
-        let messages: Vec<_> = (0..)
+        let told = (!chat.tools.is_empty() && !self.takes_tools).then(|| plain_tools(&chat.tools));
+        let has_system = chat.messages.first().is_some_and(|message| message.role == Role::System);
+        let mut messages: Vec<_> = (0..)
             .zip(&chat.messages)
             .map(|(index, message)| {
-                let content = match carrier == Some(index) {
-                    true => plain_documents(&chat.documents) + &message.content,
-                    false => message.content.clone(),
+                let content = match (carrier == Some(index), &told) {
+                    (true, _) => plain_documents(&chat.documents) + &message.content,
+                    (false, Some(told)) if index == 0 && has_system => format!("{}\n\n{told}", message.content),
+                    (false, _) => message.content.clone(),
                 };
                 json!({ "role": message.role, "content": marks.hide(&content) })
             })
             .collect();
+        if let Some(told) = told.filter(|_| !has_system) {
+            messages.insert(0, json!({ "role": Role::System, "content": marks.hide(&told) }));
+        }
         let mut context = json!({
             "messages": messages,
             "add_generation_prompt": true,
@@ -167,8 +184,13 @@ impl ChatTemplate {
         if self.takes_documents && !chat.documents.is_empty() {
             context["documents"] = (1..).zip(&chat.documents).map(|(id, doc)| self.document(id, doc, marks)).collect();
         }
+        if self.takes_tools && !chat.tools.is_empty() {
+            let tools = serde_json::Value::Array(chat.tools.clone());
+            self.check_data(&tools, TOOLS_BYTES_MAX).map_err(TemplateError::BadTools)?;
+            context["tools"] = tools;
+        }
         if let Some(controls) = &chat.controls {
-            self.check_controls(controls)?;
+            self.check_data(controls, CONTROLS_BYTES_MAX).map_err(TemplateError::BadControls)?;
             context["controls"] = controls.clone();
         }
         Ok(context)
@@ -188,16 +210,15 @@ impl ChatTemplate {
         json!({ "doc_id": id, "title": marks.hide(title), "text": text })
     }
 
-    /// Controls are the author's, and shown to the template as they are: so they may hold no markup.
-    fn check_controls(&self, controls: &serde_json::Value) -> Result<(), TemplateError> {
-        let text = controls.to_string();
-        let bad = |what: &str| Err(TemplateError::BadControls(what.into()));
-        if text.len() > CONTROLS_BYTES_MAX {
-            bad("more than 65536 bytes")
+    /// Controls and tools are the author's, and shown to the template as they are: so they may hold no markup.
+    fn check_data(&self, data: &serde_json::Value, bytes_max: usize) -> Result<(), String> {
+        let text = data.to_string();
+        if text.len() > bytes_max {
+            Err(format!("more than {bytes_max} bytes"))
         } else if text.contains("<|") || text.contains(is_mark) {
-            bad("text that looks like markup (`<|`) or private-use characters")
+            Err("text that looks like markup (`<|`) or private-use characters".into())
         } else if [&self.bos, &self.eos].iter().any(|token| !token.is_empty() && text.contains(token.as_str())) {
-            bad("a special token")
+            Err("a special token".into())
         } else {
             Ok(())
         }
@@ -247,6 +268,16 @@ fn plain_documents(documents: &[ChatDocument]) -> String {
         false => format!("Document {number}: {title}\n{text}\n\n"),
     };
     (1..).zip(documents).map(one).collect()
+}
+
+/// What a model is told of functions by a template that has no words for them.
+fn plain_tools(tools: &[serde_json::Value]) -> String {
+    let lines: Vec<String> = tools.iter().map(|tool| tool.get("function").unwrap_or(tool).to_string()).collect();
+    format!(
+        "These functions can be called:\n{}\nTo call functions, answer with a JSON list of calls, each as \
+         {{\"name\": …, \"arguments\": {{…}}}}, and nothing else.",
+        lines.join("\n")
+    )
 }
 
 fn out_of_fuel(error: &Error) -> bool {

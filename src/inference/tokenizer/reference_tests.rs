@@ -105,8 +105,8 @@ fn no_markup_comes_out_of_messages_documents_or_prefixes() {
         let chat = Chat {
             messages: [Role::System, Role::User, Role::Assistant, Role::User].map(message).to_vec(),
             documents: vec![ChatDocument { title: words.to_owned(), text: words.to_owned() }],
-            controls: None,
             assistant_prefix: words.to_owned(),
+            ..Chat::default()
         };
         let ids = template.render(&chat, date).unwrap().encode(&tokenizer);
         ids.into_iter().filter(|id| tokenizer.is_special(*id)).collect::<Vec<_>>()

@@ -94,6 +94,14 @@ impl Generator for CachedGenerator<'_> {
         self.inner.count_tokens(text)
     }
 
+    fn call_mark(&self) -> Option<TokenId> {
+        self.inner.call_mark()
+    }
+
+    fn prompt_tokens_computed(&self) -> Option<usize> {
+        self.inner.prompt_tokens_computed()
+    }
+
     /// Completions found in the cache carry the usage they had when they were made.
     fn generate(&self, requests: Vec<GenerateRequest>) -> Vec<Result<Completion, GenerateError>> {
         let digest = &self.inner.card().digest;

@@ -36,7 +36,9 @@ use super::model::{LazyModel, ModelError, ModelIdentity, ModelSource, Wrapped};
 use super::names::{RunNames, document_value};
 use super::places::{PlaceError, Places, Shard};
 use super::plan::{Deadline, Plan};
-use super::report::{Counts, DocumentReport, Outcome, OutputReport, REPORT_SCHEMA_VERSION, RunReport, Seconds};
+use super::report::{
+    Counts, DocumentReport, Outcome, OutputReport, REPORT_SCHEMA_VERSION, Reading, RunReport, Seconds,
+};
 use super::rows::{self, Tables};
 use super::shown::{from_shown, shown};
 use super::sink::QUARRY_VERSION;
@@ -316,6 +318,7 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
         notes: notes.lines,
         calls: cache.calls(),
         tokens: meter.usage(),
+        reading: Reading::new(meter.usage(), lazy.prompt_tokens_computed()),
         seconds: Seconds {
             total: start.elapsed().as_secs_f64(),
             model_load: lazy.load_seconds(),

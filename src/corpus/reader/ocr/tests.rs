@@ -75,7 +75,7 @@ fn what_was_not_recognised_is_said_page_by_page() {
     let (_, refused) = recognize_with("cat >/dev/null", &[Some(""), Some("")]);
     let (reason, detail) = refused.unwrap();
     assert_eq!((reason, detail.as_str()), (ReadReason::NoTextFound, "is a PDF without text, and tesseract found none"));
-    let (_, refused) = recognize_with("echo \"Failed: couldn't load any languages!\" >&2; exit 1", &pages);
+    let (_, refused) = recognize_with("echo \"Could not initialize tesseract.\" >&2; exit 1", &pages);
     assert!(refused.unwrap().1.contains("`ocr_languages: eng`"));
 }
 
