@@ -250,7 +250,6 @@ impl RunReport {
         let without = Self {
             documents: Vec::new(),
             whole: self.whole.clone(),
-            steps: self.steps.clone(),
             pipeline: self.pipeline.clone(),
             pipeline_hash: self.pipeline_hash.clone(),
             run: self.run.clone(),

@@ -46,7 +46,7 @@ run: {}
     let expected = [
         "1:10 `version` must be 1, the only one this quarry reads, not the number 2 | write: version: 1",
         "2:1 unknown key `nmae` in the file | did you mean `name`?",
-        "3:1 `include` is not in this version of quarry",
+        "3:12 the file `a.yaml` cannot be included: entity not found | looked for /p/a.yaml",
         "5:36 the default of `words` must be an integer, not the text `many`",
         "6:16 `params.out.type` must be one of text, integer, number, boolean, path, glob, duration, not the text `pth` | did you mean `path`?",
         "7:37 `model.temperature` must be a number from 0 to 2, not the number 9",
@@ -71,7 +71,6 @@ run: {}
         "36:17 the records of all documents go into one file: its path cannot name `doc` | `run.date` and `params` are known here",
         "36:50 `item` is known only where `explode` gives a list",
         "37:18 `run.on_error` must be one of stop, quarantine, skip, mark, not the text `ignore`",
-        "37:42 `nice` is not in this version of quarry",
         "38:1 the key `run` is written twice | first at line 37",
     ];
     assert_eq!(faults, expected, "{faults:#?}");
@@ -147,7 +146,7 @@ fn every_kind_of_value_has_its_own_complaint() {
     assert_eq!(step_fault("use: split, when: ^steps.s"), "the step `s` uses its own value, which it has yet to make");
     assert_eq!(
         step_fault("use: split, when: ^row.x"),
-        "`row` is known only in a step with `per: row`, which is not in this version of quarry"
+        "`row` is known only in a step with `per: row` | and with a source that has `rows`"
     );
     assert_eq!(step_fault("use: split, when: ^params.x"), "there is no parameter `x` | the file has no `params`");
     assert_eq!(
@@ -177,12 +176,12 @@ fn outputs_say_what_they_are() {
         "`outputs[0]` has neither `content` nor `fields` | `content: steps.x` writes one text per document, `fields: { … }` one record, `review` one page"
     );
     assert_eq!(
-        output_fault("{ path: ^\"{{ doc.stem }}.html\", content: doc.text }"),
-        "the path `{{ doc.stem }}.html` does not say its format | end it in .md, .txt, .jsonl or .csv, or add `format`"
+        output_fault("{ path: ^\"{{ doc.stem }}.docx\", content: doc.text }"),
+        "the path `{{ doc.stem }}.docx` does not say its format | end it in .md, .txt, .html, .jsonl, .csv or .parquet, or add `format`"
     );
     assert_eq!(
         output_fault("{ path: ^\"{{ doc.stem }}.csv\", content: doc.text }"),
-        "`content` is written as markdown or text, and `{{ doc.stem }}.csv` is csv"
+        "`content` is written as markdown, text or html, and `{{ doc.stem }}.csv` is csv"
     );
     assert_eq!(output_fault("{ path: a.csv, fields: ^{} }"), "`outputs[0].fields` names no field");
     assert_eq!(
