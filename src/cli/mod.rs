@@ -29,6 +29,8 @@ mod model;
 mod models;
 mod npy;
 mod on_demand;
+mod plan;
+mod preview;
 mod progress;
 mod read;
 mod run;
@@ -76,6 +78,8 @@ commands! {
     Run(run::RunArgs) => run::run,
     Check(check::CheckArgs) => check::run,
     Test(test::TestArgs) => test::run,
+    Plan(plan::PlanArgs) => plan::run,
+    Preview(preview::PreviewArgs) => preview::run,
     Config(config::ConfigArgs) => config::run,
     Retry(run::RetryArgs) => run::retry,
     Merge(merge::MergeArgs) => merge::run,

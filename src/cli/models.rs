@@ -182,7 +182,7 @@ pub fn quantization(files: &ModelFiles, choice: Quantize) -> Option<Quantization
 
 /// Where the quantized form of a model is kept: beside what was fetched, and for a folder of the user's, which is not
 /// ours to write into, in the cache.
-fn kept_path(files: &ModelFiles, quantization: Quantization, cache: &Path) -> PathBuf {
+pub(super) fn kept_path(files: &ModelFiles, quantization: Quantization, cache: &Path) -> PathBuf {
     let name = format!("quarry-{}.gguf", quantization_label(quantization));
     if files.is_local() {
         cache.join("models").join(".quantized").join(&files.digest).join(name)
@@ -192,7 +192,7 @@ fn kept_path(files: &ModelFiles, quantization: Quantization, cache: &Path) -> Pa
 }
 
 /// Returns the quantized form of a model, made now if it is not there; `None` where its files are used as they are.
-fn quantized(
+pub(super) fn quantized(
     files: &ModelFiles,
     choice: Quantize,
     settings: &Settings,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use jiff::civil::Date;
 use serde_json::Value;
@@ -12,15 +13,22 @@ use super::read::isolation;
 use super::{Failure, models};
 use crate::corpus::document::Document;
 use crate::corpus::reader::{self, Isolation, ReadOptions, ReadReason};
-use crate::inference::engine::{CancelToken, EngineOptions, Generator, Quantize, Scripted, card_digest};
+use crate::inference::engine::{
+    CancelToken, EngineOptions, Footprint, Generator, Origin, Quantize, Scripted, card_digest, load_core,
+    load_stand_in, measure,
+};
 use crate::inference::hub::{self, HubError, Preferred};
+use crate::inference::model::ModelSource as Weights;
 use crate::pipeline::events::{Event, ModelEvent, Observer};
-use crate::pipeline::model::{ModelError, ModelErrorCause, ModelIdentity, ModelSource};
+use crate::pipeline::model::{Foresight, Measured, ModelError, ModelErrorCause, ModelIdentity, ModelSource, StandIn};
 use crate::pipeline::run::DocumentReader;
 use crate::steps::{Reason, StepError};
 
 /// Names a scripted model: answers from a file, for tests.
 const SCRIPTED: &str = "scripted:";
+
+/// How long `plan` measures a model, loading it aside.
+const MEASURING: Duration = Duration::from_secs(5);
 
 /// The model of a run.
 pub struct OnDemand<'a> {
@@ -95,6 +103,60 @@ impl ModelSource for OnDemand<'_> {
         let (cancel, settings) = (&self.cancel, self.settings);
         let engine = models::load_unless(cancel, files, self.quantize, settings, self.as_of, &self.engine, &tell);
         Ok(Arc::new(engine.map_err(told)?))
+    }
+}
+
+impl Foresight for OnDemand<'_> {
+    fn stand_in(&self, seed: u64) -> Result<StandIn, ModelError> {
+        if let Some(path) = self.script() {
+            let script = Arc::new(Self::scripted(path)?);
+            let texts = script.clone();
+            return Ok(StandIn {
+                generator: script,
+                text_of: Box::new(move |ids| texts.text_of(ids)),
+                num_passes: Box::new(|| 0),
+                footprint: Footprint::default(),
+                is_the_model: true,
+            });
+        }
+        let files = &self.resolved()?.files;
+        let cache = self.settings.cache_dir().map_err(|d| told(d.into()))?;
+        let quantized = models::quantization(files, self.quantize).map(|q| (q, models::kept_path(files, q, &cache)));
+        let origin = Origin {
+            name: &files.name,
+            digest: &files.digest,
+            path: models::path_of(files),
+            quantized: quantized.as_ref().map(|(q, kept)| (*q, kept.as_path())),
+        };
+        let loaded = load_stand_in(&origin, self.as_of, &self.engine, seed).map_err(|e| told(e.into()))?;
+        let (engine, footprint) = (Arc::new(loaded.0), loaded.1);
+        let (texts, passes) = (engine.clone(), engine.clone());
+        Ok(StandIn {
+            generator: engine,
+            text_of: Box::new(move |ids| texts.tokenizer().decode(ids, false)),
+            num_passes: Box::new(move || passes.metrics().steps),
+            footprint,
+            is_the_model: false,
+        })
+    }
+
+    fn measure(&self) -> Result<Option<Measured>, ModelError> {
+        if self.script().is_some() {
+            return Ok(None);
+        }
+        let files = &self.resolved()?.files;
+        let tell = |text: &str| self.observer.on(&Event::Note(text));
+        let made = models::quantized(files, self.quantize, self.settings, &self.cancel, &tell).map_err(told)?;
+        let path = made.as_ref().map_or_else(|| models::path_of(files), |(_, kept)| kept.as_path());
+        let start = Instant::now();
+        let source = Weights::open(path).map_err(|e| ModelError::new(e.to_string()))?;
+        let vocabulary = source.config().vocabulary;
+        let mut loaded = load_core(&source, &self.engine, &|_, _| ()).map_err(|e| told(e.into()))?;
+        let load_seconds = start.elapsed().as_secs_f64();
+        let (window, rows) = (loaded.window, self.engine.limits.tokens_per_step);
+        let speeds = measure(&mut loaded.core, vocabulary, window, rows, MEASURING)
+            .map_err(|e| ModelError::new(format!("measuring failed: {e}")))?;
+        Ok(Some(Measured { speeds, load_seconds, weight_bytes: loaded.weight_bytes }))
     }
 }
 

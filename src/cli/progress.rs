@@ -46,6 +46,15 @@ impl Progress {
         }
     }
 
+    /// Lets `write` write to the terminal without a bar in its way.
+    pub fn aside(&self, write: impl FnOnce()) {
+        let state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        match &state.documents {
+            Some(bar) if self.terminal => bar.suspend(write),
+            _ => write(),
+        }
+    }
+
     fn line(&self, state: &State, text: &str) {
         match &state.documents {
             Some(bar) if self.terminal => bar.suspend(|| print::note(text)),
@@ -125,7 +134,8 @@ impl Progress {
                 if is_due(&mut state.told) {
                     let (done, to_do) = (state.done, state.to_do);
                     let text = text.trim_start_matches([',', ';', ' ']);
-                    self.line(state, &format!("{done} of {to_do} documents done; {text}"));
+                    let text = format!("{done} of {to_do} documents done; {text}");
+                    self.line(state, text.trim_end_matches([';', ' ']));
                 }
             }
         }

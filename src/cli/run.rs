@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::Args;
 use comfy_table::{CellAlignment, ContentArrangement, Table};
+use serde_json::Value;
 
 use super::exit::Exit;
 use super::library::Shelves;
@@ -20,7 +21,7 @@ use crate::inference::engine::CancelToken;
 use crate::pipeline::check::Checked;
 use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::event_log::EventLog;
-use crate::pipeline::events::{Event, Observer};
+use crate::pipeline::events::{DocumentEvent, Event, Observer};
 use crate::pipeline::metrics::metrics;
 use crate::pipeline::model::ModelErrorCause;
 use crate::pipeline::places::Shard;
@@ -65,6 +66,9 @@ pub struct RunArgs {
     /// Do documents again that are unchanged, or that failed before
     #[arg(long)]
     pub force: bool,
+    /// Show what each step made of each document, on standard output as it is made
+    #[arg(long, conflicts_with = "json")]
+    pub show: bool,
     /// Give the report as JSON on standard output
     #[arg(long)]
     pub json: bool,
@@ -113,12 +117,15 @@ fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failur
     Ok(exit)
 }
 
-/// Runs a checked plan as it is asked for; prints nothing but how far it is.
-pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) -> Result<(RunReport, Exit), Failure> {
-    let started = jiff::Zoned::now();
-    let progress = Progress::new(settings);
-    let mut engine = args.engine.options();
-    if args.engine.threads.is_none()
+/// Returns the model of a plan as it is run here.
+pub fn model_of<'a>(
+    plan: &Plan,
+    args: &EngineArgs,
+    settings: &'a Settings,
+    observer: &'a dyn Observer,
+) -> OnDemand<'a> {
+    let mut engine = args.options();
+    if args.threads.is_none()
         && let Some(threads) = plan.model.threads
     {
         engine.threads = threads;
@@ -126,8 +133,15 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
     engine.window = engine.window.or(plan.model.defaults.window);
     // The template's date is the run's only where a template prints it; ours never do, so that answers stay cached.
     let as_of = super::generate::DEFAULT_AS_OF;
-    let quantize = args.engine.quantize(plan.model.quantize);
-    let model = OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, &progress);
+    let quantize = args.quantize(plan.model.quantize);
+    OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, observer)
+}
+
+/// Runs a checked plan as it is asked for; prints nothing but how far it is.
+pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) -> Result<(RunReport, Exit), Failure> {
+    let started = jiff::Zoned::now();
+    let progress = Progress::new(settings);
+    let model = model_of(plan, &args.engine, settings, &progress);
     let cancel = model.cancel.clone();
     let signals = Signals::watch(cancel.clone())?;
     let library = match plan.indexes.is_empty() {
@@ -142,7 +156,7 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
         Some(path) => Some(EventLog::open(path).map_err(|error| cannot_write(path, &error))?),
         None => None,
     };
-    let observer = Logged { log, told: &progress };
+    let observer = Logged { log, told: &progress, show: args.show };
     environment.observer = &observer;
     environment.cancel = cancel;
     environment.library = library.as_ref().map(|l| l as &dyn Library);
@@ -178,6 +192,7 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
 struct Logged<'a> {
     log: Option<EventLog>,
     told: &'a Progress,
+    show: bool,
 }
 
 impl Observer for Logged<'_> {
@@ -185,8 +200,28 @@ impl Observer for Logged<'_> {
         if let Some(Err(error)) = self.log.as_ref().map(|log| log.add(event)) {
             self.told.on(&Event::Note(&format!("events can no longer be written: {error}")));
         }
+        if let Event::Document { document, event: DocumentEvent::StepDone { step, value } } = event
+            && self.show
+        {
+            self.told.aside(|| {
+                // A reader that has gone is told of when the summary is printed.
+                let _ = print::result(&print::shown(&made(document, step, value)));
+            });
+        }
         self.told.on(event);
     }
+}
+
+/// What a step made, as people read it: text as it is, the `text` of what has one, anything else as JSON.
+fn made(document: &str, step: &str, value: &Value) -> String {
+    let text = value.as_str().or_else(|| value.get("cited").or_else(|| value.get("text"))?.as_str());
+    let body = match (value, text) {
+        (Value::Null, _) => "none".to_owned(),
+        (_, Some(text)) => text.trim_end().to_owned(),
+        (other, None) => format!("{other:#}"),
+    };
+    let indented: String = body.lines().map(|line| format!("  {line}\n")).collect();
+    format!("{document}: {step}\n{indented}")
 }
 
 /// Under another name first: a collector never reads half a file.

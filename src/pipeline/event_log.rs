@@ -59,7 +59,7 @@ fn line_of(event: &Event<'_>) -> Option<Value> {
         },
         Event::Document { document, event } => match event {
             DocumentEvent::Started => json!({ "event": "document-started", "document": document }),
-            DocumentEvent::StepDone { step } => json!({ "event": "step-done", "document": document, "step": step }),
+            DocumentEvent::StepDone { step, .. } => json!({ "event": "step-done", "document": document, "step": step }),
             DocumentEvent::Finished { state, seconds, usage, why } => json!({
                 "event": "document-finished", "document": document, "state": state, "seconds": seconds,
                 "tokens": usage, "why": why,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::report::{RunReport, State};
 use crate::inference::engine::Usage;
 
@@ -73,6 +75,6 @@ pub enum DocumentEvent<'a> {
     Started,
     StepStarted { step: &'a str },
     PartDone { step: &'a str, done: usize, of: usize },
-    StepDone { step: &'a str },
+    StepDone { step: &'a str, value: &'a Value },
     Finished { state: State, seconds: f64, usage: Usage, why: Option<&'a str> },
 }

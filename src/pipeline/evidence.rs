@@ -205,15 +205,23 @@ impl Pointers {
         let evidence = item.get("evidence")?.as_object()?;
         Some(match evidence.get(field)? {
             Value::String(quote) => Self { quotes: vec![quote.clone()], ..Self::default() },
-            Value::Array(all) if all.iter().all(Value::is_object) => {
-                let mut joined = Self::default();
-                for one in all.iter().map(Self::of_item) {
-                    joined.turns.extend(one.turns);
-                    joined.quotes.extend(one.quotes);
-                }
-                joined
-            }
-            other => Self::of_item(other),
+            other => Self::within(other),
+        })
+    }
+
+    /// Returns what the evidence of a field, of the parts of one, or of a list points to.
+    fn within(evidence: &Value) -> Self {
+        let own = Self::of_item(evidence);
+        let below: Vec<&Value> = match evidence {
+            _ if !own.is_empty() => Vec::new(),
+            Value::Array(all) => all.iter().collect(),
+            Value::Object(map) => map.values().filter(|v| v.is_object() || v.is_array()).collect(),
+            _ => Vec::new(),
+        };
+        below.into_iter().map(Self::within).fold(own, |mut joined, one| {
+            joined.turns.extend(one.turns);
+            joined.quotes.extend(one.quotes);
+            joined
         })
     }
 

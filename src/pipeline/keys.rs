@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -27,11 +28,7 @@ pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames,
     let steps: Vec<Value> = plan.steps.iter().map(step_value).collect();
     let outputs: Vec<Value> = plan.outputs.iter().map(output_value).collect();
     let mentions = format!("{}{}", json!(steps), json!(outputs));
-    let run_used: Vec<&str> = [("run.date", &run.date), ("run.started", &run.started), ("run.id", &run.id)]
-        .into_iter()
-        .filter(|(name, _)| json!(steps).to_string().contains(name))
-        .map(|(_, value)| value.as_str())
-        .collect();
+    let run_used: Vec<&str> = run_used(&json!(steps).to_string(), run).into_iter().map(|(_, value)| value).collect();
     let mut whole = json!({
         "engine": ENGINE_RESULT_VERSION,
         "version": STEPS_RESULT_VERSION,
@@ -53,6 +50,78 @@ pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames,
         whole["library"] = json!(library);
     }
     blake3::hash(whole.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// A part of a pipeline's hash by itself: what `explain --why` compares. Only its hash is kept, never its value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Component {
+    pub name: String, // `step actions: options.instruct`, `params.words`, `model: digest`
+    pub hash: String,
+}
+
+/// Returns all that [`pipeline_hash`] and [`document_key`] are made of but for the document, in the order in which an
+/// author looks for it.
+pub fn components(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames, library: Option<&str>) -> Vec<Component> {
+    let mut found = Vec::new();
+    for source in &plan.sources {
+        take_apart(&format!("source {}: read", source.name), &source.read, &mut found);
+    }
+    if let Some(model) = model {
+        take_apart("model: name", &json!(model.name), &mut found);
+        take_apart("model: digest of weights, tokenizer, quantization and backend", &json!(model.digest), &mut found);
+        take_apart("model: is a fallback", &json!(model.fallback.is_some()), &mut found);
+    }
+    take_apart("decoding", &json!(plan.model.defaults), &mut found);
+    let steps: Vec<Value> = plan.steps.iter().map(step_value).collect();
+    let outputs: Vec<Value> = plan.outputs.iter().map(output_value).collect();
+    take_apart("params", &mentioned(&plan.params, &format!("{}{}", json!(steps), json!(outputs))), &mut found);
+    if let Some(eval) = &plan.eval {
+        take_apart("eval: the steps that are measured", &json!(eval.steps()), &mut found);
+    }
+    if let Some(library) = library {
+        take_apart("indexes: what they hold", &json!(library), &mut found);
+    }
+    for (name, value) in run_used(&json!(steps).to_string(), run) {
+        take_apart(name, &json!(value), &mut found);
+    }
+    for step in &plan.steps {
+        let Value::Array(parts) = step_value(step) else { continue };
+        let names = ["id", "verb", "when", "on_error", "", "per", "over", "foreach"];
+        for (part, value) in names.iter().zip(&parts) {
+            let prefix =
+                if part.is_empty() { format!("step {}", step.id) } else { format!("step {}: {part}", step.id) };
+            take_apart(&prefix, value, &mut found);
+        }
+    }
+    for output in &plan.outputs {
+        let Value::Array(parts) = output_value(output) else { continue };
+        for (part, value) in ["name", "path", "format", "only", "content"].iter().zip(&parts) {
+            take_apart(&format!("output {}: {part}", output.name), value, &mut found);
+        }
+    }
+    take_apart("the pipeline's name", &json!(plan.name), &mut found);
+    take_apart("the engine's result version", &json!(ENGINE_RESULT_VERSION), &mut found);
+    take_apart("the steps' result version", &json!(STEPS_RESULT_VERSION), &mut found);
+    found
+}
+
+/// Takes a value apart down to what is neither a list nor a mapping.
+fn take_apart(name: &str, value: &Value, found: &mut Vec<Component>) {
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let mark = if name.starts_with("step ") && !name.contains(": ") { ": " } else { "." };
+                take_apart(&format!("{name}{mark}{key}"), value, found);
+            }
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| take_apart(&format!("{name}[{i}]"), item, found));
+        }
+        leaf => {
+            let hash = blake3::hash(format!("quarry component\0{name}\0{leaf}").as_bytes());
+            found.push(Component { name: name.to_owned(), hash: hash.to_hex()[..16].to_owned() });
+        }
+    }
 }
 
 /// Returns, for each step, a hash of each of its options: what it was told, without telling it again.
@@ -82,6 +151,12 @@ fn leaves(path: &str, value: &Value, hashes: &mut BTreeMap<String, String>) {
             hashes.insert(path.to_owned(), hash);
         }
     }
+}
+
+/// Returns the names of the run that the steps mention.
+fn run_used<'a>(steps: &str, run: &'a RunNames) -> Vec<(&'static str, &'a str)> {
+    let all = [("run.date", &run.date), ("run.started", &run.started), ("run.id", &run.id)];
+    all.into_iter().filter(|(name, _)| steps.contains(name)).map(|(name, value)| (name, value.as_str())).collect()
 }
 
 /// Returns the key under which the journal knows a document that has been done.

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::events::{Event, ModelEvent, Observer};
 use super::panics;
-use crate::inference::engine::Generator;
+use crate::ids::TokenId;
+use crate::inference::engine::{Footprint, Generator, Speeds};
 
 /// Gives a run its model.
 pub trait ModelSource: Sync {
@@ -51,6 +52,36 @@ impl ModelError {
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hints: Vec::new(), cause: ModelErrorCause::default() }
     }
+}
+
+/// Tells what a run will ask and take, before its model is loaded.
+pub trait Foresight: ModelSource {
+    /// Returns what stands in for the model: the same tokenizer, template and window, and answers that mean nothing,
+    /// another set of them for each seed. Reads no weights.
+    fn stand_in(&self, seed: u64) -> Result<StandIn, ModelError>;
+
+    /// Loads the model and measures it for a few seconds; `None` for a model that has no speed of its own.
+    fn measure(&self) -> Result<Option<Measured>, ModelError>;
+}
+
+/// What stands in for a model.
+pub struct StandIn {
+    pub generator: Arc<dyn Generator>,
+    /// The text of tokens, special ones by name.
+    pub text_of: Box<dyn Fn(&[TokenId]) -> String + Send + Sync>,
+    /// Forward passes so far.
+    pub num_passes: Box<dyn Fn() -> usize + Send + Sync>,
+    pub footprint: Footprint,
+    /// Whether its answers are the model's own: a script's.
+    pub is_the_model: bool,
+}
+
+/// How fast a model was.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    pub speeds: Speeds,
+    pub load_seconds: f64,
+    pub weight_bytes: usize,
 }
 
 type Wrap<'a> = dyn Fn(Arc<dyn Generator>) -> Arc<dyn Generator + 'a> + Sync + 'a;

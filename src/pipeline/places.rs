@@ -45,7 +45,7 @@ impl Shard {
         u64::from_le_bytes(first) % self.of as u64 == self.index as u64
     }
 
-    fn folder(self) -> String {
+    pub(super) fn folder(self) -> String {
         format!("shard-{}-of-{}", self.index + 1, self.of)
     }
 

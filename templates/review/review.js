@@ -391,7 +391,7 @@
       }
       if (Object.hasOwn(steps, step.id)) continue;
       if (value && value.probabilities) {
-        steps[step.id] = value.labels !== undefined ? { labels: value.labels } : { label: value.label };
+        steps[step.id] = step.claims.some((c) => c.path[0] === 'labels') ? { labels: value.labels } : { label: value.label };
       } else if (value && Array.isArray(value.citations)) {
         const refused = valueOf(record, step, step.claims[0]) !== 'answered';
         const sentences = (value.sentences || []).map((s) => s.text);

@@ -4,8 +4,10 @@
 //! `shared_data` a folder of public transcripts. What cannot be had is skipped aloud: `SKIPPED: ...` on standard error.
 
 mod browser;
+mod foresight;
 mod indexes;
 mod language;
+mod mistakes;
 mod model_files;
 mod pipelines;
 mod reading;

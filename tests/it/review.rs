@@ -81,7 +81,7 @@ fn a_review_in_the_browser_becomes_a_golden_file() {
     let Some(mut browser) = Browser::start(folder.path()) else {
         return skipped("the review page in a browser: there is no chromium");
     };
-    let ready = "document.documentElement.dataset.ready === '4'";
+    let ready = "document.documentElement?.dataset.ready === '4'";
     browser.open(&stage.path("out/review.html"), ready);
     let ms: u64 = browser.value("document.documentElement.dataset.ms").as_str().unwrap().parse().unwrap();
     assert!(ms < 1000, "{ms} ms");

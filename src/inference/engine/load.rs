@@ -103,15 +103,9 @@ pub fn load_core(
     progress: &dyn Fn(usize, usize),
 ) -> Result<LoadedCore, LoadError> {
     let config = source.config();
-    let window = options.window.unwrap_or(config.window.min(DEFAULT_WINDOW));
-    if window > config.window {
-        let fact = format!("a window of {window} tokens is asked for; the model was trained on {}", config.window);
-        return Err(ModelError::new(source.path(), fact).into());
-    }
-    // One sequence of a full window, and as much again for others and for prefixes worth keeping.
-    let blocks = (2 * window).div_ceil(BLOCK_TOKENS) + options.spare_blocks;
-    let embedding = source.tensors().into_iter().any(|(_, t)| !t.format.is_float());
-    let kv = options.kv.unwrap_or(if embedding { KvKind::Bf16 } else { KvKind::F32 });
+    let window = window_of(source, options)?;
+    let blocks = num_blocks_of(window, options);
+    let kv = kv_of(source, options);
     let (mut weight_bytes, mut cost) = (0, None);
     let kv_shape = KvShape { layers: config.layers, kv_heads: config.kv_heads, head_dim: config.head_dim, kind: kv };
     let model: Box<dyn CausalLm> = match options.backend {
@@ -130,6 +124,28 @@ pub fn load_core(
     };
     let logits_width = config.vocabulary;
     Ok(LoadedCore { core: Core::new(model, options.limits), window, weight_bytes, kv, logits_width, kv_shape, cost })
+}
+
+/// The window asked for, where the model can have it; else the model's own.
+pub(super) fn window_of(source: &ModelSource, options: &EngineOptions) -> Result<usize, ModelError> {
+    let config = source.config();
+    let window = options.window.unwrap_or(config.window.min(DEFAULT_WINDOW));
+    if window > config.window {
+        let fact = format!("a window of {window} tokens is asked for; the model was trained on {}", config.window);
+        return Err(ModelError::new(source.path(), fact));
+    }
+    Ok(window)
+}
+
+/// One sequence of a full window, and as much again for others and for prefixes worth keeping.
+pub(super) fn num_blocks_of(window: usize, options: &EngineOptions) -> usize {
+    (2 * window).div_ceil(BLOCK_TOKENS) + options.spare_blocks
+}
+
+/// The kind of keys and values asked for, else what suits the weights.
+pub(super) fn kv_of(source: &ModelSource, options: &EngineOptions) -> KvKind {
+    let is_quantized = source.tensors().into_iter().any(|(_, t)| !t.format.is_float());
+    options.kv.unwrap_or(if is_quantized { KvKind::Bf16 } else { KvKind::F32 })
 }
 
 /// Loads the tokenizer of a model, and none of its weights.
@@ -197,7 +213,7 @@ pub fn card_digest(files: &str, quantized: Option<Quantization>, kv: Option<KvKi
 }
 
 /// The tokenizer beside the weights: the fields of a GGUF file, or `tokenizer.json` in a folder.
-fn tokenizer_of(path: &Path, gguf: Option<&Gguf>) -> Result<Tokenizer, LoadError> {
+pub(super) fn tokenizer_of(path: &Path, gguf: Option<&Gguf>) -> Result<Tokenizer, LoadError> {
     match gguf {
         Some(gguf) => {
             let fields = gguf_fields(gguf).map_err(|fact| ModelError::new(path, fact))?;
@@ -211,7 +227,7 @@ fn tokenizer_of(path: &Path, gguf: Option<&Gguf>) -> Result<Tokenizer, LoadError
 }
 
 /// The model's own chat template; Granite's where it has none and is one.
-fn template_of(source: &ModelSource, tokenizer: &Tokenizer) -> Result<ChatTemplate, LoadError> {
+pub(super) fn template_of(source: &ModelSource, tokenizer: &Tokenizer) -> Result<ChatTemplate, LoadError> {
     let text_of = |id: Option<u32>| id.map(|id| tokenizer.decode(&[id], false)).unwrap_or_default();
     let (bos, eos) = (text_of(tokenizer.bos()), text_of(tokenizer.eos()));
     let about = |e: String| LoadError::Model(ModelError::new(source.path(), e));

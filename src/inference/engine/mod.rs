@@ -13,6 +13,8 @@ mod scripted;
 mod scripted_tokens;
 mod sequence;
 mod speculation;
+mod speed;
+mod stand_in;
 mod tools;
 
 #[cfg(test)]
@@ -37,7 +39,9 @@ pub use request::{
 pub use scheduler::Limits;
 pub use scripted::{ScriptError, Scripted};
 pub use sequence::{Decoding, Goal, TokenRequest, TokenResult};
+pub use speed::{Pass, Speeds, measure};
+pub use stand_in::{Footprint, load_stand_in};
 pub use tools::{Call, CallAnswer, CallChoice, CallRequest, Tools};
 
 /// What a model's weights are quantized to; part of what an engine is asked for.
-pub use crate::inference::model::Quantization;
+pub use crate::inference::model::{BLOCK_TOKENS, Quantization};

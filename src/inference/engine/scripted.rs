@@ -144,6 +144,11 @@ impl Scripted {
         Ok(Self { card, rules, pieces: PieceTable::default() })
     }
 
+    /// Returns the text that tokens of this script stand for.
+    pub fn text_of(&self, ids: &[TokenId]) -> String {
+        self.pieces.text(ids)
+    }
+
     fn rule_for(&self, prompt: &str, can: impl Fn(&Rule) -> bool) -> Result<&Rule, GenerateError> {
         let fitting = self.rules.iter().find(|rule| can(rule) && rule.when.fits(prompt));
         fitting.ok_or_else(|| {

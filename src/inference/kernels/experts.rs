@@ -3,6 +3,9 @@
 //! Two regions. The first multiplies gate and up, applies SiLU and quantizes, a block of 32 inner values at a time.
 //! The second multiplies down and adds each row's weighted sum to the residual stream, experts in their own order,
 //! whatever the grouping: rows are gathered by expert, so an expert's weights are read once per call.
+//! Bound: as for `matmul`. Sixteen rows over 32 experts, four to an expert, are at the middle: in Q4_K both bounds are
+//! about 0.45 ms a layer of the full-size model on two cores of a Zen 4; 0.95 ms reached, and 1.48 ms before the weights
+//! of the next expert were asked for.
 
 use super::isa::per_isa;
 use super::lanes::{LANES, Lanes};

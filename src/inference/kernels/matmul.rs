@@ -1,7 +1,8 @@
 //! Activations times weights: `out[r][n] = sum over k of x[r][k] * w[n][k]`.
 //!
 //! Bound: 2 * rows * cols operations per activation row against the int8 peak, or the matrix's bytes once per call
-//! against the memory's bandwidth.
+//! against the memory's bandwidth. Each task asks for weights a group ahead (see `packed`); reached with two threads on
+//! a Zen 4: 109 tokens a second of one sequence in Q4_K_M and 65 in Q8_0, 58 % of what the memory gave at that time.
 
 use super::activations::Block;
 use super::floats::{self, FloatKind};
@@ -274,6 +275,19 @@ mod tests {
             let truth = multiply(Isa::Scalar, 1, &m, &x);
             for isa in Isa::ALL.into_iter().filter(|i| i.is_available()) {
                 assert!(multiply(isa, 3, &m, &x) == truth, "{isa} differs from scalar on {}", format.name());
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_of_rows_is_cut_into_tiles_that_the_kernels_have() {
+        let (n, k) = (17, 256);
+        for format in FORMATS {
+            let m = matrix(format, &random_rows(format, n, k), k);
+            let x = values(26 * k, 11);
+            let all = multiply(Isa::detect(), 1, &m, &x);
+            for rows in 1..=26 {
+                assert!(multiply(Isa::detect(), 2, &m, &x[..rows * k]) == all[..rows * n], "{} {rows}", format.name());
             }
         }
     }

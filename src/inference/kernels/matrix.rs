@@ -212,14 +212,16 @@ fn pack(source: &RowSource<'_>) -> Packed {
     let packing = source.format.packing();
     let blocks = source.cols / 32;
     let group_bytes = Layout::of(packing).group_bytes(blocks).next_multiple_of(64);
+    let layout = Layout::of(packing);
+    let places: Vec<_> = (0..blocks).map(|b| layout.block(blocks, b)).collect();
     let mut region = Region::new(source.rows.div_ceil(LANES) * group_bytes);
     region.par_chunks_exact_mut(group_bytes.max(1)).enumerate().for_each_init(
         || blocks::block_buffer(source.cols),
         |unpacked, (g, bytes)| {
             for lane in 0..LANES.min(source.rows - g * LANES) {
                 blocks::unpack_row(source.format, (source.row)(g * LANES + lane), unpacked);
-                for (b, block) in unpacked.iter().enumerate() {
-                    put_block(packing, bytes, blocks, b, lane, block);
+                for (place, block) in places.iter().zip(&*unpacked) {
+                    put_block(packing, layout, bytes, *place, lane, block);
                 }
             }
         },
@@ -254,15 +256,21 @@ fn unit_at(packing: Packing, blocks: usize, b: usize, which: usize, lane: usize)
     Layout::of(packing).block(blocks, b).2 + (which * LANES + lane) * 2
 }
 
-fn put_block(packing: Packing, bytes: &mut [u8], blocks: usize, b: usize, lane: usize, block: &blocks::Block32) {
-    let quants = Layout::of(packing).block(blocks, b).0;
+/// Writes one lane of a block whose quants, scales and units begin at `place`.
+#[inline]
+fn put_block(
+    packing: Packing,
+    layout: Layout,
+    bytes: &mut [u8],
+    (quants, scales, units): (usize, usize, usize),
+    lane: usize,
+    block: &blocks::Block32,
+) {
     // Four columns at a time: they stand side by side in every layout.
-    let four =
-        |j: usize| u32::from_le_bytes([block.q[4 * j], block.q[4 * j + 1], block.q[4 * j + 2], block.q[4 * j + 3]]);
-    let mut put_four = |run: usize, value: u32| {
-        let at = quants + run * 64 + lane * 4;
-        bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
-    };
+    let (fours, _) = block.q.as_chunks::<4>();
+    let four = |j: usize| u32::from_le_bytes(fours[j]);
+    let (runs, _) = bytes[quants..quants + layout.quants].as_chunks_mut::<64>();
+    let mut put_four = |run: usize, value: u32| runs[run].as_chunks_mut::<4>().0[lane] = value.to_le_bytes();
     match packing {
         Packing::Signed8 | Packing::Unsigned8 => (0..8).for_each(|j| put_four(j, four(j))),
         Packing::Unsigned4 | Packing::FourK => (0..4).for_each(|j| put_four(j, four(j) | four(j + 4) << 4)),
@@ -275,19 +283,22 @@ fn put_block(packing: Packing, bytes: &mut [u8], blocks: usize, b: usize, lane: 
             }
         }
     }
-    let mut put = |at: usize, half: u16| bytes[at..at + 2].copy_from_slice(&half.to_le_bytes());
+    let mut put_half = |from: usize, which: usize, half: u16| {
+        let at = from + (which * LANES + lane) * 2;
+        bytes[at..at + 2].copy_from_slice(&half.to_le_bytes());
+    };
     match packing {
-        Packing::Signed8 => put(scale_at(packing, blocks, b, 0, lane), f16::from_f32(block.scale[0]).to_bits()),
+        Packing::Signed8 => put_half(scales, 0, f16::from_f32(block.scale[0]).to_bits()),
         Packing::Unsigned8 | Packing::Unsigned4 => {
-            put(scale_at(packing, blocks, b, 0, lane), f16::from_f32(block.scale[0]).to_bits());
-            put(scale_at(packing, blocks, b, 1, lane), f16::from_f32(block.min[0]).to_bits());
+            put_half(scales, 0, f16::from_f32(block.scale[0]).to_bits());
+            put_half(scales, 1, f16::from_f32(block.min[0]).to_bits());
         }
         Packing::SixK | Packing::FourK => {
-            for which in 0..Layout::of(packing).units / (2 * LANES) {
-                put(unit_at(packing, blocks, b, which, lane), block.parts.units[which]);
+            for which in 0..layout.units / (2 * LANES) {
+                put_half(units, which, block.parts.units[which]);
             }
             for (which, step) in block.parts.steps.iter().enumerate() {
-                bytes[scale_at(packing, blocks, b, which, lane)] = *step;
+                bytes[scales + which * LANES + lane] = *step;
             }
         }
     }

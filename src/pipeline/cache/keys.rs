@@ -30,7 +30,7 @@ impl KeyHash {
     }
 }
 
-pub(super) fn generate_key(digest: &str, request: &GenerateRequest) -> String {
+pub(in crate::pipeline) fn generate_key(digest: &str, request: &GenerateRequest) -> String {
     let mut hash = KeyHash::new("generate", digest);
     hash.ids(&request.prompt.ids);
     let s = &request.sampling;
@@ -53,7 +53,7 @@ pub(super) fn generate_key(digest: &str, request: &GenerateRequest) -> String {
     hash.finish()
 }
 
-pub(super) fn score_key(digest: &str, request: &ScoreRequest) -> String {
+pub(in crate::pipeline) fn score_key(digest: &str, request: &ScoreRequest) -> String {
     let mut hash = KeyHash::new("score", digest);
     hash.ids(&request.prompt.ids);
     request.continuations.iter().for_each(|ids| hash.ids(ids));

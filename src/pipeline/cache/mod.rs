@@ -9,6 +9,8 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub(in crate::pipeline) use keys::{generate_key, score_key};
+
 pub use generator::{CachedGenerator, Meter};
 pub use store::CallCache;
 

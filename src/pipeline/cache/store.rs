@@ -48,6 +48,19 @@ impl CallCache {
         (cache, error)
     }
 
+    /// Returns the cache in `folder` for reading alone: nothing is made and nothing is kept.
+    pub fn look(folder: &Path) -> Self {
+        Self {
+            folder: folder.join("v1"),
+            parts: AtomicU64::new(0),
+            writable: AtomicBool::new(false),
+            hits: AtomicUsize::new(0),
+            misses: AtomicUsize::new(0),
+            damaged: AtomicUsize::new(0),
+            write_error: OnceLock::new(),
+        }
+    }
+
     pub fn calls(&self) -> Calls {
         let read = |n: &AtomicUsize| n.load(Ordering::Relaxed);
         Calls { made: read(&self.misses), from_cache: read(&self.hits), damaged: read(&self.damaged) }
@@ -65,7 +78,11 @@ impl CallCache {
         self.folder.join(&key[..2]).join(format!("{key}.json"))
     }
 
-    pub(super) fn find<T: for<'de> Deserialize<'de>>(&self, key: &str, observer: &dyn Observer) -> Option<T> {
+    pub(in crate::pipeline) fn find<T: for<'de> Deserialize<'de>>(
+        &self,
+        key: &str,
+        observer: &dyn Observer,
+    ) -> Option<T> {
         let bytes = fs::read(self.path(key)).ok()?; // not there, or not readable: asked for again
         let found = sealed::open(&bytes).and_then(|body| serde_json::from_str(body).ok());
         if found.is_none() {

@@ -164,7 +164,7 @@ fn version(top: &mut Shaper<'_>, root: &Node) {
     let Some(node) = root.get("version") else { return };
     if node.value != NodeValue::Int(1) {
         let message = format!("`version` must be 1, the only one this quarry reads, not {}", node.describe());
-        top.fault(node.at, message);
+        top.fault(node.at, message).hints.push("write: version: 1".into());
     }
 }
 

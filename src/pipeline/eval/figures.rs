@@ -97,12 +97,15 @@ const POINTS_MAX: usize = 200;
 fn thinned(risks: Vec<f64>) -> Vec<(f64, f64)> {
     let n = risks.len();
     let step = n.div_ceil(POINTS_MAX).max(1);
-    let is_kept = |i: &usize| (i + 1) % step == 0 || i + 1 == n;
+    let is_kept = |i: &usize| (i + 1).is_multiple_of(step) || i + 1 == n;
     (0..n).filter(is_kept).map(|i| ((i + 1) as f64 / n as f64, risks[i])).collect()
 }
 
+/// A golden document and what was found of it.
+type Pair<'a> = (&'a Golden, &'a Found);
+
 /// Returns each golden document with what was found of it, and those of which nothing was.
-fn pairs<'a>(golden: &'a [Golden], found: &'a [Found]) -> Result<(Vec<(&'a Golden, &'a Found)>, Vec<NotRun>), String> {
+fn pairs<'a>(golden: &'a [Golden], found: &'a [Found]) -> Result<(Vec<Pair<'a>>, Vec<NotRun>), String> {
     let (mut pairs, mut not_run) = (Vec::new(), Vec::new());
     let mut taken: BTreeMap<&str, &str> = BTreeMap::new();
     for one in golden {
@@ -131,7 +134,7 @@ fn pairs<'a>(golden: &'a [Golden], found: &'a [Found]) -> Result<(Vec<(&'a Golde
 }
 
 /// Says what is left out of the figures.
-fn notes(plan: &EvalPlan, verbs: &BTreeMap<String, &'static str>, pairs: &[(&Golden, &Found)]) -> Vec<String> {
+fn notes(plan: &EvalPlan, verbs: &BTreeMap<String, &'static str>, pairs: &[Pair<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     let cites = plan.measures.iter().any(|m| matches!(m.kind, Kind::CitationsValid | Kind::CitationsSupport));
     let unread: Vec<&str> = pairs
@@ -221,10 +224,10 @@ fn macro_f1(pairs: &[(Option<&str>, Option<&str>)]) -> Option<f64> {
     let mut labels: BTreeSet<Option<&str>> = pairs.iter().map(|(wanted, _)| *wanted).collect();
     labels.extend(pairs.iter().map(|(_, found)| *found).filter(Option::is_some));
     let f1 = |label: &Option<&str>| {
-        let count = |of: &dyn Fn(&(Option<&str>, Option<&str>)) -> bool| pairs.iter().filter(|p| of(p)).count() as f64;
-        let right = count(&|(a, b)| a == label && b == label);
-        let all = count(&|(a, _)| a == label) + count(&|(_, b)| b == label);
-        2.0 * right / all
+        let right = pairs.iter().filter(|(a, b)| a == label && b == label).count() as f64;
+        let wanted = pairs.iter().filter(|(a, _)| a == label).count() as f64;
+        let given = pairs.iter().filter(|(_, b)| b == label).count() as f64;
+        2.0 * right / (wanted + given)
     };
     (!labels.is_empty()).then(|| labels.iter().map(f1).sum::<f64>() / labels.len() as f64)
 }

@@ -67,7 +67,7 @@ pub fn evaluate(
     let entries: Vec<&Entry> = histories.values().filter_map(|h| h.last()).collect();
     let has_values = |e: &&&Entry| e.state != State::Failed && steps.iter().all(|s| e.values.contains_key(s));
     let (kept, without): (Vec<&Entry>, Vec<&Entry>) =
-        entries.iter().filter(|e| e.state != State::Failed).partition(|e| has_values(&e));
+        entries.iter().filter(|e| e.state != State::Failed).partition(has_values);
     if kept.is_empty() && !without.is_empty() {
         return Err(EvalError::NothingKept(steps.join(", ")));
     }

@@ -159,7 +159,7 @@ mod tests {
             from: "g/call.yaml".into(),
             steps: [("kind".to_owned(), json!({ "label": "a" }))].into(),
         };
-        assert_eq!(yaml.unwrap(), [expected.clone()]);
+        assert_eq!(yaml.unwrap(), std::slice::from_ref(&expected));
         let csv =
             read(Path::new("g.csv"), "g.csv", b"document,kind.label,kind.n\ncall,a,\n", &steps(&["kind"])).unwrap();
         assert_eq!(csv[0].steps["kind"], json!({ "label": "a", "n": null }));

@@ -58,8 +58,20 @@ impl EvalPlan {
 }
 
 /// Keys of items that are evidence, and no values to compare.
-const BESIDE: &[&str] =
-    &["evidence", "said", "quote", "quotes", "at", "quoted", "support", "turn", "turns", "conflict", "conflicts"];
+const BESIDE: &[&str] = &[
+    "evidence",
+    "said",
+    "quote",
+    "quotes",
+    "at",
+    "quoted",
+    "support",
+    "min_support",
+    "turn",
+    "turns",
+    "conflict",
+    "conflicts",
+];
 
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,9 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use super::calibration::Bin;
+use crate::pipeline::sink::policy_hash;
+
+const STYLE: &str = include_str!("../../../templates/review/eval.css");
 
 /// Changes when a key of the JSON form changes its name or meaning.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -82,10 +85,11 @@ impl EvalReport {
             &mut page,
             &format!(
                 "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n\
+             <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'sha256-{}'\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title}</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n<h1>{title}</h1>\n",
-                include_str!("../../../templates/review/eval.css")
+                policy_hash(STYLE),
+                STYLE
             ),
         );
         put(&mut page, &format!("<p class=\"lead\">{}</p>\n", escape(&self.summary())));

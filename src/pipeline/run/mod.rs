@@ -4,12 +4,18 @@
 //! journal says what is done; a run that was killed at any moment is gone on with by running again. Prints nothing.
 
 mod commit;
+mod dry;
+mod estimate;
+mod look;
 mod merge;
+mod preview;
 mod progress;
+mod replay;
 mod rounds;
 mod standing;
 mod trial;
 mod walk;
+mod why;
 mod worker;
 
 #[cfg(test)]
@@ -41,8 +47,12 @@ use crate::corpus::document::Document;
 use crate::inference::engine::CancelToken;
 use crate::steps::{Library, StepError};
 
+pub use estimate::{Estimate, Memory, StepEstimate, Time, estimate};
 pub use merge::{MergeReport, merge};
+pub use preview::{Preview, PreviewedCall, preview};
+pub use standing::Because;
 pub use trial::{TestReport, TrialEnvironment, test};
+pub use why::{Change, Why, why};
 
 use commit::Ledger;
 use worker::Crew;
@@ -228,6 +238,8 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     let wrap = |inner| -> Arc<dyn crate::inference::engine::Generator + '_> {
         Arc::new(CachedGenerator::new(inner, cache.clone(), meter.clone(), env.observer))
     };
+    let components = keys::components(plan, names.model.as_ref(), &names, held.as_deref());
+    why::keep(&job, components, journal.histories()).map_err(state_fault)?;
     let lazy = LazyModel::new(env.model, names.model.as_ref(), env.observer, wrap);
     let ledger = Ledger::open(&job, journal, &listing.inputs)?;
 

@@ -1,14 +1,17 @@
 //! What has to be done: every input is hashed and compared with the journal, before anything is read or loaded.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::Job;
+use serde::Serialize;
+
 use crate::pipeline::inputs::Input;
-use crate::pipeline::journal::{Entry, Journal};
+use crate::pipeline::journal::{Entry, History};
 use crate::pipeline::keys;
-use crate::pipeline::report::{DocumentReport, Skip, State};
+use crate::pipeline::plan::Plan;
+use crate::pipeline::report::{DocumentReport, Failure, Skip, State};
 use crate::pipeline::sink::is_intact;
 use crate::steps::{Reason, StepError};
 
@@ -22,7 +25,35 @@ pub(super) enum Standing {
     ToDo {
         sha256: String,
         bytes: u64,
+        because: Because,
     },
+}
+
+/// Why a document is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "is")]
+pub enum Because {
+    /// It has not been done before.
+    New,
+    /// The bytes of the document are not those that were read.
+    DocumentChanged,
+    /// The pipeline, a parameter, the model or how files are read is another one.
+    PipelineChanged,
+    /// It failed for a reason that may be gone.
+    FailedBefore { failure: Failure },
+    /// A page that it wrote is gone or has been changed.
+    PageGone { page: String },
+    /// Asked for.
+    Forced,
+}
+
+/// What inputs are compared with.
+pub(super) struct Known<'a> {
+    pub plan: &'a Plan,
+    pub pipeline_hash: &'a str,
+    pub histories: &'a BTreeMap<String, History>,
+    pub force: bool,
+    pub retry: bool,
 }
 
 impl Standing {
@@ -57,7 +88,7 @@ pub(super) fn report_of(entry: &Entry) -> DocumentReport {
 }
 
 /// Compares the inputs `selected` with the journal, several at once; results stand in their order.
-pub(super) fn compare(job: &Job<'_>, inputs: &[Input], selected: &[usize], journal: &Journal) -> Vec<Standing> {
+pub(super) fn compare(known: &Known<'_>, inputs: &[Input], selected: &[usize]) -> Vec<Standing> {
     const THREADS: usize = 4; // hashing waits for the disk as much as for the processor
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<Option<Standing>>> = Mutex::new(selected.iter().map(|_| None).collect());
@@ -67,7 +98,7 @@ pub(super) fn compare(job: &Job<'_>, inputs: &[Input], selected: &[usize], journ
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(&index) = selected.get(at) else { break };
-                    let standing = of(job, &inputs[index], journal);
+                    let standing = of(known, &inputs[index]);
                     found.lock().unwrap_or_else(|e| e.into_inner())[at] = Some(standing);
                 }
             });
@@ -76,7 +107,7 @@ pub(super) fn compare(job: &Job<'_>, inputs: &[Input], selected: &[usize], journ
     found.into_inner().unwrap_or_else(|e| e.into_inner()).into_iter().flatten().collect()
 }
 
-fn of(job: &Job<'_>, input: &Input, journal: &Journal) -> Standing {
+pub(super) fn of(known: &Known<'_>, input: &Input) -> Standing {
     if let Some(detail) = &input.unreadable {
         return Standing::Unreadable(StepError { reason: Reason::Permission, detail: detail.clone() });
     }
@@ -85,20 +116,22 @@ fn of(job: &Job<'_>, input: &Input, journal: &Journal) -> Standing {
         Err(error) => return Standing::Unreadable(reading_failed(&error)),
     };
     let bytes = std::fs::metadata(&input.path).map_or(0, |m| m.len());
-    let todo = Standing::ToDo { sha256: sha256.clone(), bytes };
-    if job.env.options.force {
-        return todo;
+    let key = keys::document_key(known.pipeline_hash, &known.plan.sources[input.source], &sha256);
+    let todo = |because| Standing::ToDo { sha256: sha256.clone(), bytes, because };
+    if known.force {
+        return todo(Because::Forced);
     }
-    let key = keys::document_key(job.pipeline_hash, &job.plan.sources[input.source], &sha256);
-    let history = journal.get(&input.document);
-    match history.and_then(|h| h.last()).filter(|entry| entry.key == key) {
-        Some(entry) => match &entry.failure {
-            Some(failure) if is_lasting(failure.reason) && !job.env.options.retry => Standing::FailedBefore,
-            Some(_) => todo,
-            None if entry.pages.iter().all(|page| is_intact(page, &job.plan.folder)) => Standing::Unchanged,
-            None => todo,
+    let Some(entry) = known.histories.get(&input.document).and_then(History::last) else { return todo(Because::New) };
+    if entry.key != key {
+        return todo(if entry.sha256 == sha256 { Because::PipelineChanged } else { Because::DocumentChanged });
+    }
+    match &entry.failure {
+        Some(failure) if is_lasting(failure.reason) && !known.retry => Standing::FailedBefore,
+        Some(failure) => todo(Because::FailedBefore { failure: failure.clone() }),
+        None => match entry.pages.iter().find(|page| !is_intact(page, &known.plan.folder)) {
+            None => Standing::Unchanged,
+            Some(page) => todo(Because::PageGone { page: page.path.clone() }),
         },
-        None => todo,
     }
 }
 

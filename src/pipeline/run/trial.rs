@@ -70,6 +70,7 @@ fn one(plan: &Plan, env: &TrialEnvironment<'_>, index: usize, test: &TestPlan) -
         cancel,
         started: Instant::now(),
         tell: &|_: DocumentEvent<'_>| (),
+        goes_on: false,
     };
     let mut faults = Vec::new();
     let state = match walk.run(&document, &mut names, &mut walked) {

@@ -57,6 +57,8 @@ pub(super) struct Walk<'a, 'm> {
     /// Since when the document's time runs.
     pub started: Instant,
     pub tell: &'a (dyn Fn(DocumentEvent<'_>) + Sync),
+    /// Whether the steps after one that failed are walked too, whatever the failure allows: to see what they ask.
+    pub goes_on: bool,
 }
 
 impl Walk<'_, '_> {
@@ -84,8 +86,8 @@ impl Walk<'_, '_> {
                 Err(Halt::Failed(failure)) if step.on_error == OnError::Stop => return Err(Halt::Stop(failure)),
                 Err(halt) => return Err(halt),
             };
+            (self.tell)(DocumentEvent::StepDone { step: &step.id, value: &value });
             names.set_step(&step.id, value);
-            (self.tell)(DocumentEvent::StepDone { step: &step.id });
         }
         Ok(())
     }
@@ -100,9 +102,10 @@ impl Walk<'_, '_> {
     /// A document whose own time is over, or that met a bug, fails whatever its steps allow.
     fn may_skip(&self, step: &StepPlan, failure: &Failure) -> bool {
         let is_over = self.plan.run.document_timeout.is_some_and(|limit| self.started.elapsed() >= limit);
-        matches!(step.on_error, OnError::Skip | OnError::Mark)
-            && !(failure.reason == Reason::TimedOut && is_over)
-            && !is_bug(failure)
+        self.goes_on
+            || matches!(step.on_error, OnError::Skip | OnError::Mark)
+                && !(failure.reason == Reason::TimedOut && is_over)
+                && !is_bug(failure)
     }
 
     /// Returns `None` where `when` does not hold.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::commit::Ledger;
 use super::progress::Progress;
-use super::standing::{self, Standing, report_of};
+use super::standing::{self, Known, Standing, report_of};
 use super::walk::{Halt, Walk, Walked};
 use super::{Job, RunError, not_reached, time_left};
 use crate::corpus::document::Document;
@@ -57,7 +57,10 @@ impl<'a, 'm> Crew<'a, 'm> {
         ledger: Ledger,
         model: &'a LazyModel<'m>,
     ) -> Self {
-        let standings = standing::compare(job, inputs, selected, &ledger.journal);
+        let (force, retry) = (job.env.options.force, job.env.options.retry);
+        let histories = ledger.journal.histories();
+        let known = Known { plan: job.plan, pipeline_hash: job.pipeline_hash, histories, force, retry };
+        let standings = standing::compare(&known, inputs, selected);
         let bytes =
             standings.iter().filter_map(|s| if let Standing::ToDo { bytes, .. } = s { Some(bytes) } else { None });
         let progress = Progress::new(bytes.clone().count(), bytes.sum());
@@ -183,7 +186,7 @@ impl<'a, 'm> Crew<'a, 'm> {
                 let failure = failure_of(error.clone());
                 self.close(self.failed(input, String::new(), String::new(), Walked::default(), failure, None, 0.0))
             }
-            Standing::ToDo { sha256, bytes } => {
+            Standing::ToDo { sha256, bytes, .. } => {
                 let started = Instant::now();
                 self.progress.begin();
                 self.tell(input, DocumentEvent::Started);
@@ -324,7 +327,8 @@ impl<'a, 'm> Crew<'a, 'm> {
             job.env.observer.on(&Event::Progress { done, to_do, left });
         };
         let (plan, evaluator, cancel, library) = (job.plan, job.env.evaluator, &job.env.cancel, job.env.library);
-        Walk { plan, evaluator, model: self.model, cancel, library, started, tell: &tell }.run(document, names, walked)
+        let walk = Walk { plan, evaluator, model: self.model, cancel, library, started, tell: &tell, goes_on: false };
+        walk.run(document, names, walked)
     }
 
     fn write_outputs(

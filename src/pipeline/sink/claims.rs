@@ -40,6 +40,7 @@ const BESIDE: &[&str] = &[
     "at",
     "quoted",
     "support",
+    "min_support",
     "conflict",
     "conflicts",
     "provenance",
@@ -86,10 +87,19 @@ fn label(value: &Value) -> Vec<Claim> {
     let mut options: Vec<(String, Option<f64>)> =
         value["probabilities"].as_object().into_iter().flatten().map(|(name, p)| (name.clone(), p.as_f64())).collect();
     options.sort_by(|a, b| b.1.unwrap_or(0.0).total_cmp(&a.1.unwrap_or(0.0)));
-    let key = if value.get("labels").is_some() { "labels" } else { "label" };
+    // Of several labels each has a probability of its own; of one they make up 1.
+    let given = value.get("labels").and_then(Value::as_array).map_or(0, Vec::len);
+    let sum: f64 = options.iter().filter_map(|(_, p)| *p).sum();
+    let is_multi = given > 1 || value.get("labels").is_some() && (sum - 1.0).abs() > 0.01;
+    let key = if is_multi { "labels" } else { "label" };
     let mut made = claim(vec![json!(key)], key.into(), value.get(key).cloned().unwrap_or_default());
     made.p = value.get("probability").and_then(Value::as_f64);
-    made.options = options;
+    if is_multi {
+        let shown = options.iter().filter_map(|(name, p)| p.map(|p| format!("{name} {p:.2}")));
+        made.remarks.push(shown.collect::<Vec<_>>().join(", "));
+    } else {
+        made.options = options;
+    }
     if value.get("abstained") == Some(&Value::Bool(true)) {
         made.remarks.push("no label was likely enough".into());
     }
@@ -104,7 +114,11 @@ fn item(value: &Value, number: Option<usize>, path: &[Value], index: &Source) ->
     let support = value.get("support").and_then(Value::as_f64);
     let quoted = value.get("quoted").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut made = Vec::new();
-    for (name, field) in fields.iter().filter(|(name, _)| !BESIDE.contains(&name.as_str())) {
+    let is_value = |(name, field): &(&String, &Value)| {
+        let is_failed_checks = *name == "failed" && texts(field).is_some();
+        !BESIDE.contains(&name.as_str()) && !is_failed_checks
+    };
+    for (name, field) in fields.iter().filter(is_value) {
         let mut one = claim(path.iter().cloned().chain([json!(name)]).collect(), name.clone(), field.clone());
         let own = Pointers::of_field(value, name);
         let has_own_evidence = value.get("evidence").is_some_and(Value::is_object);
@@ -122,6 +136,7 @@ fn item(value: &Value, number: Option<usize>, path: &[Value], index: &Source) ->
             .or_else(|| in_evidence("support"))
             .or_else(|| beside("probabilities"))
             .or_else(|| in_evidence("probability"))
+            .or_else(|| in_evidence(if field.is_null() { "p_null" } else { "p_value" }))
             .or(support);
         one.item = number;
         if quoted.iter().any(|q| q == name) {
@@ -137,7 +152,16 @@ fn item(value: &Value, number: Option<usize>, path: &[Value], index: &Source) ->
             first.remarks.push(format!("{key}: {conflict}"));
         }
     }
+    if let Some((checks, first)) = value.get("failed").and_then(texts).zip(made.first_mut()) {
+        first.remarks.push(format!("does not hold: {checks}"));
+    }
     made
+}
+
+/// Returns a list of texts as one; `None` where it is none.
+fn texts(value: &Value) -> Option<String> {
+    let all: Vec<&str> = value.as_array()?.iter().map(Value::as_str).collect::<Option<_>>()?;
+    (!all.is_empty()).then(|| all.join("; "))
 }
 
 fn place(claim: &mut Claim, pointers: &Pointers, index: &Source) {
@@ -274,6 +298,27 @@ mod tests {
         let (made, _) = of("classify", value);
         assert_eq!(made[0].options, [("b".to_owned(), Some(0.7)), ("a".to_owned(), Some(0.3))]);
         assert_eq!((&made[0].value, made[0].p), (&json!("b"), Some(0.7)));
+    }
+
+    #[test]
+    fn what_extract_says_beside_the_fields_is_no_field() {
+        let value = json!({ "total": null, "lines": { "net": 100 }, "min_support": 0.4, "failed": ["out.total > 0"],
+            "conflicts": [{ "total": 9 }],
+            "evidence": { "total": { "p_null": 0.7, "p_value": 0.3 }, "lines": { "net": { "quote": "Total: 120", "start": 0 } } } });
+        let (made, _) = of("extract", value);
+        assert_eq!(made.iter().map(|c| c.label.as_str()).collect::<Vec<_>>(), ["total", "lines"]);
+        assert_eq!((made[0].p, made[1].marks.len()), (Some(0.7), 1));
+        assert!(made[0].remarks.iter().any(|r| r.contains("out.total > 0")), "{:?}", made[0].remarks);
+    }
+
+    #[test]
+    fn one_label_of_several_is_chosen_and_several_are_listed() {
+        let one = json!({ "label": "a", "labels": ["a"], "probability": 0.9, "probabilities": { "a": 0.9, "b": 0.1 } });
+        assert_eq!(of("classify", one).0[0].path, [json!("label")]);
+        let several =
+            json!({ "label": "a", "labels": ["a"], "probability": 0.9, "probabilities": { "a": 0.9, "b": 0.4 } });
+        let (made, _) = of("classify", several);
+        assert_eq!((made[0].path.as_slice(), made[0].options.len()), (&[json!("labels")][..], 0));
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod tables;
 
 pub use pages::{PageError, is_intact, mark, write_page};
 pub use provenance::{Provenance, QUARRY_VERSION};
+pub use review::policy_hash;
 pub use tables::{Filled, Table, TableError};
 
 use serde_json::Value;

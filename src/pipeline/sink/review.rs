@@ -27,15 +27,19 @@ const OPEN: &str = "<script type=\"application/json\" class=\"record\">";
 const CLOSE: &str = "</script>";
 const FOOT: &str = "</body>\n</html>";
 
+/// Returns the hash by which a page's policy allows one script or style of its own.
+pub fn policy_hash(text: &str) -> String {
+    STANDARD.encode(Sha256::digest(text.as_bytes()))
+}
+
 /// Returns the page up to its records.
 pub fn head(title: &str) -> String {
     static FRAME: LazyLock<(String, String)> = LazyLock::new(|| {
-        let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
         // Nothing is fetched, and nothing runs but this very script: whatever stands in a document.
         let policy = format!(
             "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'",
-            hash(SCRIPT),
-            hash(STYLE)
+            policy_hash(SCRIPT),
+            policy_hash(STYLE)
         );
         let before = format!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

@@ -5,14 +5,17 @@
 //! prefill, alone and batched, one thread and many give the same bits. Each key and value is read once for all query
 //! heads that share it and for all rows of a tile.
 //! Bound: 4 * heads * head_dim * depth operations per row against the bf16 (or f32) peak, or the bytes of the keys
-//! and values against the memory's bandwidth where a tile holds one token.
+//! and values against the memory's bandwidth where a tile holds one token. Of 8192 positions in bf16, one core then reads
+//! 18 GB/s and two 31 (10 and 22 before the next step's blocks were asked for).
 
 mod cache;
+mod state;
 mod tile;
 
 pub use cache::{BLOCK_TOKENS, KvCache, KvKind, KvShape, Span, write};
 
-use self::tile::{State, Tile};
+use self::state::State;
+use self::tile::Tile;
 use super::activations::{BLOCK, Writer};
 use super::pool::Disjoint;
 use super::{Activations, Isa, Pool};

@@ -44,7 +44,7 @@ run: {}
 "#;
     let faults = faults_of(text);
     let expected = [
-        "1:10 `version` must be 1, the only one this quarry reads, not the number 2",
+        "1:10 `version` must be 1, the only one this quarry reads, not the number 2 | write: version: 1",
         "2:1 unknown key `nmae` in the file | did you mean `name`?",
         "3:1 `include` is not in this version of quarry",
         "5:36 the default of `words` must be an integer, not the text `many`",
