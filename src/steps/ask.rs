@@ -44,6 +44,9 @@ pub struct Asker<'a> {
     cancel: CancelToken,
 }
 
+/// For each continuation of a prompt, the natural-log probability of each of its tokens.
+pub type Scores = Vec<Vec<f32>>;
+
 /// Answers that count as yes and no. Models differ in how they begin a word.
 const YES: &[&str] = &["Yes", "yes", " yes", " Yes"];
 const NO: &[&str] = &["No", "no", " no", " No"];
@@ -165,7 +168,7 @@ impl<'a> Asker<'a> {
 
     /// Returns, for each prompt and each of its continuations, the natural-log probability of each token of the
     /// continuation; all batched together. A prompt is a user message and the opening of the answer to it.
-    pub fn score_all(&self, asked: &[(&str, &str, &[&str])]) -> Result<(Vec<Vec<Vec<f32>>>, Usage), StepError> {
+    pub fn score_all(&self, asked: &[(&str, &str, &[&str])]) -> Result<(Vec<Scores>, Usage), StepError> {
         let mut usage = Usage::default();
         let mut scores = Vec::with_capacity(asked.len());
         for group in asked.chunks(GROUP) {
