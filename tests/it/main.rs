@@ -3,6 +3,7 @@
 //! `tidy` reads the sources and `pipelines` and `model_files` need nothing else; `starter` needs the starter model and
 //! `shared_data` a folder of public transcripts. What cannot be had is skipped aloud: `SKIPPED: ...` on standard error.
 
+mod dialog;
 mod indexes;
 mod language;
 mod model_files;

@@ -95,6 +95,11 @@ impl Running {
         assert!(status.expect("kill runs").success(), "{}", self.line);
     }
 
+    /// Where its standard input is a pipe; closed when what is returned goes.
+    pub fn stdin(&mut self) -> std::process::ChildStdin {
+        self.child.stdin.take().expect("standard input is a pipe")
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }
