@@ -69,14 +69,15 @@ struct Machine {
 }
 
 pub fn run(args: &BenchArgs, settings: &Settings) -> Result<Exit, Failure> {
-    let (path, quantized) = models::weights(&args.model, args.engine.quantize(Quantize::Auto), settings)?;
+    let engine = args.engine.without_kv_cache()?;
+    let (path, quantized) = models::weights(&args.model, engine.quantize(Quantize::Auto), settings)?;
     let source = ModelSource::open(&path).map_err(|e| Failure::new(Exit::NoModel, Diagnostic::error(e.to_string())))?;
     let (vocabulary, window) = (source.config().vocabulary, source.config().window);
     let cases: Vec<Case> = (args.batch.iter())
         .flat_map(|batch| args.depth.iter().map(move |depth| (*batch as usize, *depth as usize)))
         .map(|(batch, depth)| Case { prompt: args.prompt as usize, generate: args.generate as usize, batch, depth })
         .collect();
-    let mut options = args.engine.options();
+    let mut options = engine.options();
     let longest = cases.iter().map(Case::tokens).max().unwrap_or(0);
     let allowed = options.window.unwrap_or(window);
     if longest > allowed {

@@ -15,8 +15,8 @@ use crate::steps::STEP_KINDS;
 /// Explain a pipeline, a verb or a section in plain words, every default included
 #[derive(Args, Debug)]
 pub struct ExplainArgs {
-    /// A pipeline file, a verb such as `summarize`, or a section: params, model, sources, read, outputs, run, tests; without
-    /// it, all verbs are listed
+    /// A pipeline file, a verb such as `summarize`, or a section: params, model, sources, read, outputs, run, eval, tests;
+    /// without it, all verbs are listed
     #[arg(value_name = "FILE|VERB|SECTION")]
     pub what: Option<PathBuf>,
     #[command(flatten)]

@@ -38,7 +38,7 @@ pub fn run(args: &MergeArgs, settings: &Settings) -> Result<Exit, Failure> {
     let environment = RunEnvironment::new(&model, &reader, &evaluator, cache, jiff::Zoned::now());
     let report = merge(&plan, &environment).map_err(|error| super::run::failure(error, settings))?;
     if args.json {
-        print::json(&serde_json::to_value(&report).unwrap_or_default())?;
+        print::json_of(&report)?;
     } else if settings.verbosity > Verbosity::Quiet || !report.is_complete() {
         print::result(&print::shown(&summary(&report)))?;
     }

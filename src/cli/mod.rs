@@ -15,8 +15,10 @@ mod check;
 mod chunk;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
 mod embedder;
+mod eval;
 mod explain;
 mod generate;
 mod index;
@@ -41,7 +43,7 @@ use clap::{Parser, Subcommand};
 
 use self::exit::Exit;
 use self::options::{GlobalArgs, Settings};
-use crate::corpus::reader::{Isolation, worker_main};
+use crate::corpus::reader::child_main;
 use crate::diagnostic::Diagnostic;
 
 /// Mines documents with a local mixture-of-experts model, and never silently.
@@ -77,6 +79,8 @@ commands! {
     Config(config::ConfigArgs) => config::run,
     Retry(run::RetryArgs) => run::retry,
     Merge(merge::MergeArgs) => merge::run,
+    Eval(eval::EvalArgs) => eval::run,
+    Diff(diff::DiffArgs) => diff::run,
     Explain(explain::ExplainArgs) => explain::run,
     Ask(ask::AskArgs) => ask::run,
     Index(index::IndexCommand) => index::run,
@@ -136,8 +140,8 @@ impl From<io::Error> for Failure {
 /// Runs the command of this process and returns what it ends with.
 pub fn main() -> ExitCode {
     // The child process that parses documents: before anything else, and without the command line.
-    if std::env::args_os().nth(1).is_some_and(|a| a == Isolation::ARGUMENT) {
-        return worker_main();
+    if let Some(exit) = child_main(std::env::args_os().skip(1)) {
+        return exit;
     }
     tell_bugs();
     let exit = panic::catch_unwind(|| match Cli::try_parse() {

@@ -78,6 +78,7 @@ pub fn run(args: &ModelCommand, settings: &Settings) -> Result<Exit, Failure> {
         Action::Inspect { model, tensors, json } => inspect(&files_of(model, settings)?, *tensors, *json),
         Action::Verify { model } => verify(model, settings),
         Action::Logits { model, tokens, out, engine } => {
+            let engine = engine.without_kv_cache()?;
             let (path, _) = models::weights(model, engine.quantize(Quantize::Auto), settings)?;
             logits(&path, tokens, out, engine)?;
             Ok(Exit::Done)

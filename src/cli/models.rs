@@ -42,7 +42,7 @@ pub struct EngineArgs {
     #[arg(long, value_enum, default_value = "kernels", value_name = "NAME")]
     pub backend: BackendName,
     /// Keep keys and values of long prompts in this folder, at most 4 GiB of them, so that a second question over the
-    /// same document starts at once; commands without text (`bench`, `model logits`) leave it alone
+    /// same document starts at once; commands without text (`bench`, `model logits`) refuse it
     #[arg(long, value_name = "DIR")]
     pub kv_cache: Option<PathBuf>,
     /// What safetensors weights are turned into at their first load, and kept as [default: q8_0 for models of the hub,
@@ -98,6 +98,16 @@ impl EngineArgs {
                 tell: print::note,
             }),
             ..default
+        }
+    }
+
+    /// For a command that has no text whose keys and values could be kept: what it would ignore is refused.
+    pub fn without_kv_cache(&self) -> Result<&Self, Failure> {
+        match &self.kv_cache {
+            None => Ok(self),
+            Some(_) => Err(Failure::from(
+                Diagnostic::error("--kv-cache has no use here: this command asks nothing twice").hint("leave it out"),
+            )),
         }
     }
 
@@ -245,7 +255,13 @@ pub fn load_unless(
         path: path_of(files),
         quantized: quantized.as_ref().map(|(q, kept)| (*q, kept.as_path())),
     };
-    Ok(load_engine(&origin, as_of, options, &|_, _| ())?)
+    let mut options = options.clone();
+    if settings.verbosity == Verbosity::Quiet
+        && let Some(folder) = &mut options.kv_folder
+    {
+        folder.tell = |_| (); // what cannot be kept is computed: no error
+    }
+    Ok(load_engine(&origin, as_of, &options, &|_, _| ())?)
 }
 
 /// Returns the weights that a command without text loads, and what they were quantized to.

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, renderer::DecorStyle};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::diagnostic::{Diagnostic, Place, Severity};
@@ -30,6 +31,14 @@ pub fn piece(text: &str) -> io::Result<()> {
 /// Writes a JSON result on one line.
 pub fn json(value: &Value) -> io::Result<()> {
     result(&value.to_string())
+}
+
+/// Writes something large as JSON on one line, without making a value or a text of it first.
+pub fn json_of(value: &impl Serialize) -> io::Result<()> {
+    let mut out = io::BufWriter::new(anstream::stdout().lock());
+    serde_json::to_writer(&mut out, value)?;
+    out.write_all(b"\n")?;
+    out.flush()
 }
 
 /// Writes a line for people to standard error; what cannot be written there cannot be told anywhere.

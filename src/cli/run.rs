@@ -106,7 +106,7 @@ fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failur
     }
     let (report, exit) = perform(&plan, args, settings, retry)?;
     if args.json {
-        print::json(&serde_json::to_value(&report).unwrap_or_default())?;
+        print::json_of(&report)?;
     } else if settings.verbosity != Verbosity::Quiet {
         print::result(&summary(&report, &plan, settings.verbosity >= Verbosity::Verbose))?;
     }

@@ -4,7 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::params;
-use super::tables::{OUTPUT, PARAM, PATTERNS, ROOT, SOURCE, STEP, TEST, read_keys};
+use super::tables::{EVAL, OUTPUT, PARAM, PATTERNS, ROOT, SOURCE, STEP, TEST, read_keys};
 use crate::spec::{KeySpec, ValueSpec};
 use crate::steps::StepKind;
 
@@ -23,6 +23,7 @@ pub fn schema(kinds: &[&'static StepKind]) -> Value {
     properties["schemas"] = map_of(json!({ "type": "object" }));
     properties["steps"] = json!({ "type": "array", "minItems": 1, "items": step(kinds) });
     properties["outputs"] = json!({ "type": "array", "items": object(OUTPUT) });
+    properties["eval"] = object(EVAL);
     properties["tests"] = json!({ "type": "array", "items": object(TEST) });
     properties["profiles"] = map_of(json!({ "type": "object" }));
     for spec in ROOT {

@@ -2,8 +2,9 @@
 //! Reads the same tables as `check`. Returns text, prints nothing.
 
 use super::check::Checked;
+use super::eval::measures::{MEASURES, MeasureSpec};
 use super::plan::{OnError, OutputContent, OutputFormat, Per, StepPlan};
-use super::tables::{MODEL, OUTPUT, RUN, SOURCE, STEP, read_keys};
+use super::tables::{EVAL, MODEL, OUTPUT, RUN, SOURCE, STEP, read_keys};
 use super::tree::{Node, NodeValue};
 use crate::spec::{KeySpec, ValueSpec};
 use crate::steps::StepKind;
@@ -64,6 +65,7 @@ pub fn pipeline(checked: &Checked) -> String {
             OutputContent::Text(_) => "one file per document",
             OutputContent::Records { explode: Some(_), .. } => "one record per item of a list, all in one file",
             OutputContent::Records { .. } => "one record per document, all in one file",
+            OutputContent::Review { .. } => "one page for all documents",
         };
         page.line(2, &format!("{}: {}, {}, {how}", output.name, output.path, format_words(output.format)));
         page.rows(
@@ -74,6 +76,13 @@ pub fn pipeline(checked: &Checked) -> String {
 
     page.heading("Run");
     page.keys(2, root.get("run"), RUN);
+    if let Some(eval) = &plan.eval {
+        page.heading("Is measured by `quarry eval`");
+        page.rows(2, eval.golden.iter().map(|g| ("against".to_owned(), g.clone())));
+        let gate =
+            |name: &str| eval.gates.iter().find(|g| g.measure == name).map(|g| format!("must be {}", g.condition));
+        page.rows(2, eval.measures.iter().map(|m| (m.name.clone(), gate(&m.name).unwrap_or_default())));
+    }
     page.text
 }
 
@@ -118,6 +127,9 @@ fn port_name(id: &str, field: &str) -> String {
 fn content_rows(content: &OutputContent) -> Vec<(String, String)> {
     match content {
         OutputContent::Text(expression) => vec![("content".into(), expression.clone())],
+        OutputContent::Review { steps } => {
+            vec![("review of".into(), steps.iter().map(|(id, _)| format!("steps.{id}")).collect::<Vec<_>>().join(", "))]
+        }
         OutputContent::Records { fields, key, explode } => {
             let explode = explode.iter().map(|e| ("for each item of".to_owned(), e.clone()));
             let key = key.iter().map(|k| ("replaces by".to_owned(), k.clone()));
@@ -132,6 +144,7 @@ fn format_words(format: OutputFormat) -> &'static str {
         OutputFormat::Text => "plain text",
         OutputFormat::Jsonl => "JSON Lines",
         OutputFormat::Csv => "CSV",
+        OutputFormat::Review => "HTML for reviewing",
     }
 }
 
@@ -167,11 +180,18 @@ pub fn section(name: &str) -> Option<String> {
         "run" => RUN,
         "params" => super::tables::PARAM,
         "tests" => super::tables::TEST,
+        "eval" => EVAL,
         _ => return None,
     };
     let mut page = Page::default();
     page.line(0, &format!("{name}:"));
     page.help(2, "", table);
+    if name == "eval" {
+        page.heading("Measures, each behind the name of a step and a dot");
+        let row = |m: &MeasureSpec| (m.name.to_owned(), format!("{}; of {}", m.help, m.verbs.join(", ")));
+        page.rows(2, MEASURES.iter().map(row));
+        page.line(2, "citations.valid and citations.support are of the citations of all steps");
+    }
     Some(page.text)
 }
 

@@ -5,10 +5,12 @@
 //! does not open. Knows no pipeline and no output format.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::disk::{Appender, Disk};
 use super::report::{Failure, State};
@@ -23,7 +25,7 @@ pub struct Entry {
     pub sha256: String,   // of the bytes used; empty where they could not be read
     pub key: String,      // of document, pipeline and model together; empty where there is none
     pub pipeline: String, // its hash
-    pub run: String,
+    pub run: String,      // its stamp: see [`Journal::stamp`]
     pub state: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -40,6 +42,9 @@ pub struct Entry {
     pub pages: Vec<PageMark>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<Rows>,
+    /// By step, the values that `eval` measures.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub values: Map<String, Value>,
     pub usage: Usage,
     pub seconds: f64,
     pub attempts: u32, // that failed, this one included, since the last that did not
@@ -74,14 +79,14 @@ pub struct Row {
 #[derive(Clone, Debug, Default)]
 pub struct History {
     /// The last time it did not fail: its outputs stand.
-    pub good: Option<Entry>,
+    pub good: Option<Box<Entry>>,
     /// Set where it has failed since.
-    pub failed: Option<Entry>,
+    pub failed: Option<Box<Entry>>,
 }
 
 impl History {
     pub fn last(&self) -> Option<&Entry> {
-        self.failed.as_ref().or(self.good.as_ref())
+        self.failed.as_deref().or(self.good.as_deref())
     }
 
     /// Returns the file names that belong to this document.
@@ -91,9 +96,9 @@ impl History {
 
     fn take(&mut self, entry: Entry) {
         if entry.state == State::Failed {
-            self.failed = Some(entry);
+            self.failed = Some(Box::new(entry));
         } else {
-            *self = Self { good: Some(entry), failed: None };
+            *self = Self { good: Some(Box::new(entry)), failed: None };
         }
     }
 }
@@ -119,23 +124,23 @@ impl Journal {
     /// Opens or begins the journal at `path`; `parts` takes half-written files. Every line that opens is believed,
     /// every other one is counted in the damage and gone from the file when this returns.
     pub fn open(path: &Path, parts: &Path, disk: &Disk) -> io::Result<(Self, Damage)> {
-        let bytes = match std::fs::read(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            other => other?,
+        let (histories, mut lines, damage) = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
+            file => read(BufReader::new(file?))?,
         };
-        let (entries, damage) = parse(&bytes);
         if damage != Damage::default() {
             // Otherwise the next line would be glued to the torn one.
-            disk.replace(parts, path, lines_of(&entries)?.as_bytes())?;
-        }
-        let mut histories: BTreeMap<String, History> = BTreeMap::new();
-        let lines = entries.len();
-        for entry in entries {
-            histories.entry(entry.document.clone()).or_default().take(entry);
+            lines = write(&histories, disk, parts, path)?;
         }
         let file = disk.append_to(path)?;
         let (path, parts, disk) = (path.to_path_buf(), parts.to_path_buf(), disk.clone());
         Ok((Self { path, parts, disk, file, histories, lines }, damage))
+    }
+
+    /// Returns what a journal knows without touching it: for those who only look. A file that is not there is an error.
+    pub fn look(path: &Path) -> io::Result<(Histories, Damage)> {
+        let (histories, _, damage) = read(BufReader::new(File::open(path)?))?;
+        Ok((histories, damage))
     }
 
     /// Adds an entry and returns when it is on the disk.
@@ -144,6 +149,24 @@ impl Journal {
         self.lines += 1;
         self.histories.entry(entry.document.clone()).or_default().take(entry);
         Ok(())
+    }
+
+    /// Adds many entries with few syncs; after a kill some of them, from the first on, are there.
+    pub fn add_all(&mut self, entries: impl IntoIterator<Item = Entry>) -> io::Result<()> {
+        const AT_ONCE: usize = 500; // half a megabyte of lines
+        let mut entries = entries.into_iter().peekable();
+        while entries.peek().is_some() {
+            let some: Vec<Entry> = entries.by_ref().take(AT_ONCE).collect();
+            let lines = some.iter().map(line_of).collect::<io::Result<Vec<String>>>()?;
+            self.file.append(&lines.join("\n"))?;
+            self.lines += some.len();
+            some.into_iter().for_each(|e| self.histories.entry(e.document.clone()).or_default().take(e));
+        }
+        Ok(())
+    }
+
+    pub fn into_histories(self) -> BTreeMap<String, History> {
+        self.histories
     }
 
     pub fn get(&self, document: &str) -> Option<&History> {
@@ -155,43 +178,67 @@ impl Journal {
         &self.histories
     }
 
+    /// Returns what the entries of a run are marked with: its id, which is a time, or where a clock was set back what sorts
+    /// right behind the last of the journal. So of two entries for a document the later is the greater.
+    pub fn stamp(&self, run: &str) -> String {
+        let newest = live(&self.histories).map(|entry| entry.run.as_str()).max();
+        match newest.filter(|newest| *newest >= run) {
+            None => run.to_owned(),
+            Some(newest) => {
+                let (time, number) = newest.split_once('+').unwrap_or((newest, "0"));
+                format!("{time}+{:06}", number.parse::<u32>().unwrap_or(0).saturating_add(1))
+            }
+        }
+    }
+
     /// Writes the journal anew without superseded lines, where they are more than half of it.
     pub fn compact(&mut self) -> io::Result<()> {
-        let live: Vec<Entry> =
-            self.histories.values().flat_map(|h| [h.good.clone(), h.failed.clone()]).flatten().collect();
-        if self.lines <= live.len() * 2 {
+        if self.lines <= live(&self.histories).count() * 2 {
             return Ok(());
         }
-        self.disk.replace(&self.parts, &self.path, lines_of(&live)?.as_bytes())?;
-        self.lines = live.len();
+        self.lines = write(&self.histories, &self.disk, &self.parts, &self.path)?;
         self.file = self.disk.append_to(&self.path)?;
         Ok(())
     }
 }
 
-fn parse(bytes: &[u8]) -> (Vec<Entry>, Damage) {
-    let mut damage = Damage { torn: !bytes.is_empty() && !bytes.ends_with(b"\n"), ..Damage::default() };
-    let whole = bytes.iter().rposition(|b| *b == b'\n').map_or(&[][..], |end| &bytes[..end]);
-    let mut entries = Vec::new();
-    if !whole.is_empty() {
-        for line in whole.split(|b| *b == b'\n') {
-            match sealed::open(line).and_then(|body| serde_json::from_str(body).ok()) {
-                Some(entry) => entries.push(entry),
+/// What is known, by document.
+pub type Histories = BTreeMap<String, History>;
+
+/// Reads line by line: of a long journal only what counts is held.
+fn read(mut file: impl BufRead) -> io::Result<(Histories, usize, Damage)> {
+    let (mut histories, mut lines, mut damage) = (Histories::new(), 0, Damage::default());
+    let mut line = Vec::new();
+    while file.read_until(b'\n', &mut line)? > 0 {
+        match line.strip_suffix(b"\n") {
+            None => damage.torn = true,
+            Some(whole) => match sealed::open(whole).and_then(|body| serde_json::from_str::<Entry>(body).ok()) {
                 None => damage.lines += 1,
-            }
+                Some(entry) => {
+                    lines += 1;
+                    histories.entry(entry.document.clone()).or_default().take(entry);
+                }
+            },
         }
-    } else if bytes.starts_with(b"\n") {
-        damage.lines += 1;
+        line.clear();
     }
-    (entries, damage)
+    Ok((histories, lines, damage))
+}
+
+fn live(histories: &Histories) -> impl Iterator<Item = &Entry> {
+    histories.values().flat_map(|h| [h.good.as_deref(), h.failed.as_deref()]).flatten()
+}
+
+/// Writes a journal without superseded lines and returns how many it has.
+fn write(histories: &Histories, disk: &Disk, parts: &Path, path: &Path) -> io::Result<usize> {
+    disk.replace_by(parts, path, &mut |file| {
+        live(histories).try_for_each(|entry| file.write_all((line_of(entry)? + "\n").as_bytes()))
+    })?;
+    Ok(live(histories).count())
 }
 
 fn line_of(entry: &Entry) -> io::Result<String> {
     Ok(sealed::seal(&serde_json::to_string(entry)?))
-}
-
-fn lines_of(entries: &[Entry]) -> io::Result<String> {
-    entries.iter().map(|entry| line_of(entry).map(|line| line + "\n")).collect()
 }
 
 #[cfg(test)]
@@ -213,6 +260,7 @@ mod tests {
             names: vec![format!("out/{document}.md")],
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows: vec![Row { key: None, text: "{\"a\":\"\\n\"}".into() }] }],
+            values: Map::new(),
             usage: Usage::default(),
             seconds: 0.25,
             attempts: 0,
@@ -269,6 +317,20 @@ mod tests {
         std::fs::write(&path, [&whole[..], b"\0\0garbage\n\n"].concat()).unwrap();
         let (journal, damage) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
         assert_eq!((journal.histories().len(), damage.lines), (2, 2));
+    }
+
+    #[test]
+    fn what_is_added_later_has_the_greater_stamp_whatever_the_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal.jsonl");
+        let (mut journal, _) = Journal::open(&path, folder.path(), &Disk::default()).unwrap();
+        let mut before = String::new();
+        for run in ["20260102T000000.000Z", "20260101T000000.000Z", "20260102T000000.000Z", "20260103T000000.000Z"] {
+            let stamp = journal.stamp(run);
+            assert!(stamp > before && (stamp == run || stamp.starts_with("20260102T000000.000Z+")), "{stamp}");
+            journal.add(Entry { run: stamp.clone(), ..entry(run, State::Ok) }).unwrap();
+            before = stamp;
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! When a document need not be done again: a hash of its bytes and of everything that decides what becomes of them.
 //! Reformatting the file changes nothing; threads, timeouts and places of folders are left out.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -44,10 +45,43 @@ pub fn pipeline_hash(plan: &Plan, model: Option<&ModelIdentity>, run: &RunNames,
         "model": model.map(|m| json!([m.name, m.digest, m.fallback.is_some()])),
         "defaults": plan.model.defaults,
     });
+    if let Some(eval) = &plan.eval {
+        // A document keeps what is measured: where that is more than before, it is done again, from the answers kept.
+        whole["measured"] = json!(eval.steps());
+    }
     if let Some(library) = library {
         whole["library"] = json!(library);
     }
     blake3::hash(whole.to_string().as_bytes()).to_hex().to_string()
+}
+
+/// Returns, for each step, a hash of each of its options: what it was told, without telling it again.
+pub fn step_hashes(plan: &Plan) -> BTreeMap<String, BTreeMap<String, String>> {
+    let of = |step: &StepPlan| {
+        let mut hashes = BTreeMap::new();
+        let (resolved, rounds) = (&step.resolved, &step.rounds);
+        let told = json!({
+            "use": step.kind.name, "when": step.when, "per": rounds.per.name(), "over": rounds.over,
+            "foreach": rounds.foreach, "options": resolved["options"], "files": resolved["files"],
+            "schemas": resolved["schemas"],
+        });
+        leaves("", &told, &mut hashes);
+        (step.id.clone(), hashes)
+    };
+    plan.steps.iter().map(of).collect()
+}
+
+fn leaves(path: &str, value: &Value, hashes: &mut BTreeMap<String, String>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            map.iter().for_each(|(key, value)| leaves(&below(key), value, hashes));
+        }
+        other => {
+            let hash = blake3::hash(other.to_string().as_bytes()).to_hex()[..12].to_owned();
+            hashes.insert(path.to_owned(), hash);
+        }
+    }
 }
 
 /// Returns the key under which the journal knows a document that has been done.
@@ -85,6 +119,7 @@ fn output_value(output: &OutputPlan) -> Value {
     let content = match &output.content {
         OutputContent::Text(expression) => json!(expression),
         OutputContent::Records { fields, key, explode } => json!([fields, key, explode]),
+        OutputContent::Review { steps } => json!({ "review": steps }),
     };
     json!([output.name, output.path, format!("{:?}", output.format), output.only, content])
 }

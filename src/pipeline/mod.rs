@@ -25,10 +25,13 @@ pub mod inputs;
 pub mod keys;
 pub mod model;
 
+pub mod eval;
 pub mod evaluate;
+pub mod evidence;
 pub mod names;
 
 pub mod cache;
+pub mod diff;
 pub mod disk;
 pub mod journal;
 pub mod places;

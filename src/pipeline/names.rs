@@ -44,9 +44,17 @@ impl Names {
         self.0["steps"][id] = value;
     }
 
-    /// Puts what is known only after the last step under `doc`: its state and the line saying where a page comes from.
-    pub fn set_end(&mut self, state: State, provenance: &str) {
+    /// Returns the values of some steps, by their ids; `null` where a step gave none.
+    pub fn values_of(&self, ids: impl Iterator<Item = String>) -> Map<String, Value> {
+        let value = |id: &String| self.0["steps"].get(id).cloned().unwrap_or_default();
+        ids.map(|id| (id.clone(), value(&id))).collect()
+    }
+
+    /// Puts what is known only after the last step under `doc`: its state, why it is partial, and the line saying where
+    /// a page comes from.
+    pub fn set_end(&mut self, state: State, remarks: &[String], provenance: &str) {
         self.0["doc"]["state"] = json!(state);
+        self.0["doc"]["remarks"] = json!(remarks);
         self.0["doc"]["provenance"] = json!(provenance);
     }
 }

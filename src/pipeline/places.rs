@@ -135,6 +135,15 @@ impl Places {
         Ok(Self { state, targets, locks })
     }
 
+    /// Returns where a plan's state stands, without making or locking anything. `scope` is as for [`Places::open`].
+    pub fn state_of(plan: &Plan, scope: &Scope) -> Result<PathBuf, PlaceError> {
+        let root = match plan.outputs.first() {
+            Some(first) => target(first, &plan.folder, scope)?.root,
+            None => plan.folder.clone(),
+        };
+        Ok(root.join(STATE_FOLDER).join(state_name(&plan.name)))
+    }
+
     /// Returns the folder for half-written files of the state.
     pub fn parts(&self) -> PathBuf {
         self.state.join(PARTS)
@@ -172,7 +181,7 @@ fn target(output: &OutputPlan, folder: &Path, scope: &Scope) -> Result<Target, P
     let later = || folders[num_fixed..].iter().chain([file]).map(|n| (*n).to_owned());
     let kind = match output.content {
         OutputContent::Text(_) => TargetKind::Pages { names: later().collect() },
-        OutputContent::Records { .. } => {
+        OutputContent::Records { .. } | OutputContent::Review { .. } => {
             let mut path = PathBuf::new();
             for name in later() {
                 path.push(safe_name(&scope.render(&name).map_err(wrong)?));

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::eval::EvalPlan;
 use crate::inference::engine::Quantize;
 use crate::steps::{GenerationDefaults, Reason, Step, StepKind};
 
@@ -21,6 +22,7 @@ pub struct Plan {
     pub steps: Vec<StepPlan>, // in the order they run
     pub outputs: Vec<OutputPlan>,
     pub run: RunPlan,
+    pub eval: Option<EvalPlan>,
     pub tests: Vec<TestPlan>,
 }
 
@@ -130,6 +132,7 @@ pub enum OutputFormat {
     Text,
     Jsonl,
     Csv,
+    Review,
 }
 
 pub enum OutputContent {
@@ -141,6 +144,8 @@ pub enum OutputContent {
         key: Option<String>,           // an expression: a new record replaces the old one with the same key
         explode: Option<String>,       // an expression giving a list; fields then see `item`
     },
+    /// One page for all documents: what these steps say, beside its source.
+    Review { steps: Vec<(String, &'static str)> }, // id, verb
 }
 
 /// A test of the pipeline itself.

@@ -1,6 +1,8 @@
 //! What a run did: one state per document, counts that add up to the inputs, and what it cost. Read [`RunReport`] first.
 //! Facts only: which exit code they mean, and how they are printed, is the command line's affair.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,6 +35,8 @@ pub struct RunReport {
     pub seconds: Seconds,
     pub state_folder: String,
     pub quarantine: Option<String>, // the file, where any document stands in it
+    /// By step, a hash of each of its options: what `diff` tells changes by.
+    pub steps: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// What it cost to read, in tokens of prompts: documents are read once for all the steps over them.
@@ -239,7 +243,23 @@ pub struct Seconds {
 impl RunReport {
     /// Returns the report without its documents, as it stands in `run.json`.
     pub fn manifest(&self) -> Value {
-        let mut manifest = serde_json::to_value(self).unwrap_or_default();
+        // Of a run over many documents these are nearly all of the report: they are not even copied.
+        let without = Self {
+            documents: Vec::new(),
+            pipeline: self.pipeline.clone(),
+            pipeline_hash: self.pipeline_hash.clone(),
+            run: self.run.clone(),
+            started: self.started.clone(),
+            outcome: self.outcome.clone(),
+            model: self.model.clone(),
+            steps: self.steps.clone(),
+            outputs: self.outputs.clone(),
+            notes: self.notes.clone(),
+            state_folder: self.state_folder.clone(),
+            quarantine: self.quarantine.clone(),
+            ..*self
+        };
+        let mut manifest = serde_json::to_value(without).unwrap_or_default();
         if let Some(map) = manifest.as_object_mut() {
             map.shift_remove("documents");
         }

@@ -38,6 +38,7 @@ pub static DOC: &[Field] = &[
 /// Known only when a document's steps are done.
 pub static DOC_AT_END: &[Field] = &[
     field("state", "ok, partial, abstained or failed"),
+    field("remarks", "a list of why it is partial, one line each"),
     field("provenance", "a line that says which model and which file a page comes from"),
 ];
 
@@ -83,6 +84,8 @@ pub enum Seat {
     Path { has_document: bool },
     /// Content, a field or a condition of an output.
     Output { has_item: bool },
+    /// A step or a condition of a review page.
+    Review,
 }
 
 pub struct Scope<'a> {
@@ -182,7 +185,7 @@ impl Scope<'_> {
                 Diagnostic::error("the records of all documents go into one file: its path cannot name `doc`")
                     .hint("`run.date` and `params` are known here"),
             ),
-            Seat::Output { .. } => field_fault(name, &[DOC, DOC_AT_END]),
+            Seat::Output { .. } | Seat::Review => field_fault(name, &[DOC, DOC_AT_END]),
             Seat::Path { .. } | Seat::Step(_) => field_fault(name, &[DOC]),
         }
     }
@@ -196,6 +199,7 @@ impl Scope<'_> {
                 known.push("steps");
                 known.extend(has_item.then_some("item"));
             }
+            Seat::Review => known.extend(["steps", "min_support"]),
             Seat::Step(at) => {
                 known.extend(["steps"].iter().chain(STEP_LOCALS));
                 known.extend(self.steps[at].local);
@@ -220,6 +224,9 @@ impl Scope<'_> {
         }
         if UNITS.contains(&first) {
             return Some(Diagnostic::error(format!("`{first}` is known only in a step with `per: {first}`")));
+        }
+        if first == "min_support" {
+            return Some(Diagnostic::error("`min_support` is known only in the `only` of an output with `review`"));
         }
         if first == "item" {
             return Some(Diagnostic::error("`item` is known only where `explode` gives a list"));

@@ -40,6 +40,8 @@ fn fits(output: &OutputPlan, kept: &BTreeSet<String>) -> bool {
     let mut expressions: Vec<&str> = output.only.iter().map(String::as_str).collect();
     match &output.content {
         OutputContent::Text(expression) => expressions.push(expression),
+        OutputContent::Review { steps } if steps.iter().any(|(id, _)| !kept.contains(id)) => return false,
+        OutputContent::Review { .. } => {}
         OutputContent::Records { fields, key, explode } => {
             expressions.extend(fields.iter().map(|(_, expression)| expression.as_str()));
             expressions.extend(key.iter().chain(explode).map(String::as_str));

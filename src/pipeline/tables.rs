@@ -1,6 +1,7 @@
 //! The keys of a pipeline file outside its verbs, each defined once: what `check` allows, `explain` tells and the
 //! editor's schema holds.
 
+use super::eval::compare::HOW;
 use super::params;
 use crate::corpus::chunker::CHUNK_KEYS;
 use crate::corpus::reader::READ_KEYS;
@@ -27,12 +28,48 @@ pub static ROOT: &[KeySpec] = &[
     KeySpec::required("steps", ValueSpec::Any, "What is done with each document, in this order."),
     KeySpec::optional("outputs", ValueSpec::Any, "What is written."),
     KeySpec::optional("run", ValueSpec::Object(RUN), "What happens to failures, how long and how many at once."),
-    later("eval", ""),
+    KeySpec::optional(
+        "eval",
+        ValueSpec::Any,
+        "What `quarry eval` measures against golden files, and how good it must be.",
+    ),
     KeySpec::optional("profiles", ValueSpec::Any, "By name, what `--profile` changes in the other sections."),
     KeySpec::optional(
         "tests",
         ValueSpec::Any,
         "Documents with scripted answers and what must hold; `quarry test` runs them.",
+    ),
+];
+
+pub static EVAL: &[KeySpec] = &[
+    KeySpec::required(
+        "golden",
+        PATTERNS,
+        "Files with what should come out: YAML with a document each, JSON lines or CSV with one in each line. The review \
+         page saves such lines.",
+    ),
+    KeySpec::required(
+        "measure",
+        ValueSpec::List(&ValueSpec::Text),
+        "What is measured, as step and measure: actions.f1, kind.accuracy, citations.support. `quarry explain eval` \
+         lists them.",
+    ),
+    KeySpec::optional(
+        "gate",
+        ValueSpec::Map(&ValueSpec::Text),
+        "By measure, what it must be, such as \">= 0.60\"; `quarry eval` ends with 7 where one is not, or where a golden \
+         document was not run.",
+    ),
+    KeySpec::optional(
+        "compare",
+        ValueSpec::Map(&ValueSpec::Map(&ValueSpec::Choice(HOW))),
+        "By step and field, when two values are the same. By default `auto`: case, white space, and ways to write numbers \
+         and dates aside; `words`: from two thirds shared words on.",
+    ),
+    KeySpec::optional(
+        "match",
+        ValueSpec::Map(&ValueSpec::List(&ValueSpec::Text)),
+        "By step, the fields that say which item of a list is which. By default all.",
     ),
 ];
 
@@ -205,11 +242,17 @@ pub static OUTPUT: &[KeySpec] = &[
     KeySpec::optional(
         "format",
         ValueSpec::Choice(&["markdown", "text", "jsonl", "csv"]),
-        "By default what the path ends in: .md, .txt, .jsonl or .csv.",
+        "By default what the path ends in: .md, .txt, .jsonl or .csv; `review` is always HTML.",
     ),
     later("write", "records are always appended whole, after the journal"),
     later("contract", ""),
-    later("review", ""),
+    KeySpec::optional(
+        "review",
+        ValueSpec::List(&ValueSpec::Expression),
+        "Steps, as `steps.x`, that one HTML page for all documents shows beside their source, to be corrected and saved \
+         as a golden file. `only` then also sees `min_support`, the least support or probability; what failed is always \
+         on it.",
+    ),
 ];
 
 pub static RUN: &[KeySpec] = &[

@@ -79,10 +79,8 @@ impl<'a> Asker<'a> {
 
     /// Returns the log-odds of yes against no as the answer to a user message.
     pub fn odds_of_yes(&self, user: &str) -> Result<(f64, Usage), StepError> {
-        let answers: Vec<&str> = YES.iter().chain(NO).copied().collect();
-        let (scores, usage) = self.score(user, &answers)?;
-        let (yes, no) = scores.split_at(YES.len().min(scores.len()));
-        Ok((log_sum(yes) - log_sum(no), usage))
+        let (odds, usage) = self.odds_of_yes_all(&[user.to_owned()])?;
+        Ok((odds.first().copied().unwrap_or_default(), usage))
     }
 
     /// Replaces the system message all steps share.
@@ -166,18 +164,44 @@ impl<'a> Asker<'a> {
         Ok(answer)
     }
 
-    /// Returns, for each continuation, the natural-log probability of each of its tokens after a user message.
-    pub fn score(&self, user: &str, continuations: &[&str]) -> Result<(Vec<Vec<f32>>, Usage), StepError> {
-        let prompt = self.prompt(user, "")?;
+    /// Returns, for each prompt and each of its continuations, the natural-log probability of each token of the
+    /// continuation; all batched together. A prompt is a user message and the opening of the answer to it.
+    pub fn score_all(&self, asked: &[(&str, &str, &[&str])]) -> Result<(Vec<Vec<Vec<f32>>>, Usage), StepError> {
+        let mut usage = Usage::default();
+        let mut scores = Vec::with_capacity(asked.len());
+        for group in asked.chunks(GROUP) {
+            self.cx.cancel.check()?;
+            let requests = group.iter().map(|(user, opening, c)| self.scoring(user, opening, c));
+            let requests = requests.collect::<Result<Vec<_>, _>>()?;
+            usage.prompt_tokens += requests.iter().map(|r| r.prompt.ids.len()).sum::<usize>();
+            for score in self.generator.score_all(requests) {
+                scores.push(score?);
+            }
+        }
+        Ok((scores, usage))
+    }
+
+    /// Returns for each user message the log-odds of yes against no as the answer to it.
+    pub fn odds_of_yes_all(&self, users: &[String]) -> Result<(Vec<f64>, Usage), StepError> {
+        let answers: Vec<&str> = YES.iter().chain(NO).copied().collect();
+        let asked: Vec<(&str, &str, &[&str])> = users.iter().map(|u| (u.as_str(), "", answers.as_slice())).collect();
+        let (scores, usage) = self.score_all(&asked)?;
+        let odds = |scores: &Vec<Vec<f32>>| {
+            let (yes, no) = scores.split_at(YES.len().min(scores.len()));
+            log_sum(yes) - log_sum(no)
+        };
+        Ok((scores.iter().map(odds).collect(), usage))
+    }
+
+    fn scoring(&self, user: &str, opening: &str, continuations: &[&str]) -> Result<ScoreRequest, StepError> {
+        let prompt = self.prompt(user, opening)?;
         let window = self.window();
-        let encoded: Vec<_> = continuations.iter().map(|c| self.generator.encode_text(c)).collect();
-        let longest = encoded.iter().map(Vec::len).max().unwrap_or(0);
+        let continuations: Vec<_> = continuations.iter().map(|c| self.generator.encode_text(c)).collect();
+        let longest = continuations.iter().map(Vec::len).max().unwrap_or(0);
         if prompt.ids.len() + longest > window {
             return Err(GenerateError::OverWindow { prompt: prompt.ids.len(), max_tokens: longest, window }.into());
         }
-        let usage = Usage { prompt_tokens: prompt.ids.len(), ..Usage::default() };
-        let request = ScoreRequest { prompt, continuations: encoded, cancel: self.cancel.clone() };
-        Ok((self.generator.score(request)?, usage))
+        Ok(ScoreRequest { prompt, continuations, cancel: self.cancel.clone() })
     }
 
     fn prompt(&self, user: &str, opening: &str) -> Result<Prompt, GenerateError> {

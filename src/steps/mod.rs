@@ -32,7 +32,7 @@ mod grounding;
 mod hits;
 mod options;
 mod parts;
-mod text;
+pub mod text;
 
 pub mod prompt;
 pub mod schema;
@@ -85,6 +85,11 @@ pub struct OptionFault {
 /// A checked step, ready to run on any document, from any thread.
 pub trait Step: Send + Sync {
     fn run(&self, cx: &StepContext<'_>) -> Result<StepOutput, StepError>;
+
+    /// Returns what an author should know of the step before it runs, a line each; `check` says it.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// What a step may see and use while it runs on one document.

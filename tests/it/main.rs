@@ -3,13 +3,16 @@
 //! `tidy` reads the sources and `pipelines` and `model_files` need nothing else; `starter` needs the starter model and
 //! `shared_data` a folder of public transcripts. What cannot be had is skipped aloud: `SKIPPED: ...` on standard error.
 
+mod browser;
 mod dialog;
 mod indexes;
 mod language;
 mod model_files;
 mod pipelines;
 mod reading;
+mod review;
 mod shared_data;
 mod starter;
 mod support;
 mod tidy;
+mod trust;

@@ -100,6 +100,24 @@ impl Running {
         self.child.stdin.take().expect("standard input is a pipe")
     }
 
+    /// Open descriptors; 0 where the command has ended, or the system has no /proc.
+    pub fn num_descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)
+    }
+
+    /// Waits until the command ends, and returns the most memory it was seen to hold, in bytes; 0 without /proc.
+    pub fn peak_memory_while_running(&mut self) -> u64 {
+        let mut peak = 0;
+        while self.is_running() {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+            let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+            let kilobytes = line.and_then(|l| l.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+            peak = peak.max(kilobytes.unwrap_or(0) << 10);
+            thread::sleep(Duration::from_millis(5));
+        }
+        peak
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().expect("a child can be waited for").is_none()
     }

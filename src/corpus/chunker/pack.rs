@@ -164,7 +164,7 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
     let cutter = Cutter {
         text,
         tokens: &tokens,
-        markdown: document.format == crate::corpus::document::Format::Markdown,
+        markdown: document.format.is_markdown(),
         limit,
         fits: &|words| counter.count(words.trim()) <= limit,
     };

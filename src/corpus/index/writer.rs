@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tantivy::directory::MmapDirectory;
 use tantivy::merge_policy::LogMergePolicy;
-use tantivy::{Index, IndexWriter, TantivyDocument, Term};
+use tantivy::{Index, IndexWriter, TantivyDocument, TantivyError, Term};
 
 use super::disk::open_text;
 use super::layout::{Layout, Settings};
@@ -109,7 +109,9 @@ impl Writer {
         for (row, passage) in (first_row..).zip(passages) {
             let document = self.fields.document(passage, row);
             let document = document.map_err(|e| IndexError::damaged(&self.layout.folder, e.to_string()))?;
-            self.inner.add_document(document).map_err(|e| IndexError::text(&self.layout.folder, e))?;
+            if let Err(error) = self.inner.add_document(document) {
+                return Err(self.cause(error));
+            }
         }
         self.payload.next_row += passages.len() as u64;
         if let Some(first) = vectors.first() {
@@ -122,6 +124,16 @@ impl Writer {
         let entry = FileEntry { sha256, bytes, language, first_row, num_passages, warnings, state };
         self.table.files.insert(file.to_owned(), entry);
         Ok(())
+    }
+
+    /// A thread of the text engine that has ended says only that it has; why, such as a full disk, is told to who waits
+    /// for it.
+    fn cause(&mut self, error: TantivyError) -> IndexError {
+        let told = match &error {
+            TantivyError::ErrorInThread(_) => self.inner.prepare_commit().err(),
+            _ => None,
+        };
+        IndexError::text(&self.layout.folder, told.unwrap_or(error))
     }
 
     /// Notes a file that could not be read; what it had is taken out, for it is no longer true.

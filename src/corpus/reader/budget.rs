@@ -34,6 +34,11 @@ impl<'a> Around<'a> {
         Self { options, budget, depth: 0 }
     }
 
+    /// Whether this is the file itself, and nothing inside it.
+    pub fn is_outermost(&self) -> bool {
+        self.depth == 0
+    }
+
     /// Returns the surroundings of what stands inside this, unless that is too deep.
     pub fn inside(&self) -> Result<Self, Refusal> {
         if self.depth >= self.options.max_depth {

@@ -2,7 +2,7 @@
 
 use super::budget::Around;
 use super::decode::{self, Decoded};
-use super::options::{ReadAs, ReadOptions};
+use super::options::{Ocr, ReadAs, ReadOptions};
 use super::{
     ReadReason, Refusal, archive, csv, html, json, mail, markdown, office, ole, pdf, plain, rtf, sbv, sniff, srt, vtt,
 };
@@ -67,7 +67,7 @@ impl PlainText {
 pub(super) fn parse(bytes: &[u8], name: &str, around: &Around<'_>) -> Result<Document, Refusal> {
     let options = around.options;
     match sniff::kind(bytes)? {
-        sniff::Kind::Pdf => pdf::parse(bytes, options),
+        sniff::Kind::Pdf => pdf::parse(bytes, options, around.is_outermost() && options.ocr != Ocr::None),
         sniff::Kind::Rtf => rtf::parse(bytes, options),
         sniff::Kind::Ole => ole::parse(bytes, around),
         sniff::Kind::Gzip => archive::gzip(bytes, name, around),

@@ -20,6 +20,7 @@ mod label;
 mod language;
 mod mail;
 mod markdown;
+mod ocr;
 mod office;
 mod ole;
 mod options;
@@ -40,12 +41,12 @@ use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
-use crate::corpus::document::Document;
+use crate::corpus::document::{Document, Format};
 
 pub use error::{ReadError, ReadReason};
 pub use language::{clear_language, likely_language};
-pub use options::{HtmlContent, NoTimestamps, READ_KEYS, ReadAs, ReadOptions};
-pub use worker::{Isolation, worker_main};
+pub use options::{HtmlContent, NoTimestamps, Ocr, READ_KEYS, ReadAs, ReadOptions};
+pub use worker::{Isolation, child_main};
 
 use budget::{Around, Budget};
 
@@ -91,6 +92,9 @@ fn parse(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Document, Re
         (None, Some(isolation)) => worker::parse(isolation, bytes, name, options)?,
         (None, None) => dispatch::parse(bytes, name, &Around::new(options, &Budget::new(options)))?,
     };
+    if document.format == Format::Pdf {
+        ocr::recognize(&mut document, bytes, options, &ocr::Programs::default())?;
+    }
     if document.text.trim().is_empty() {
         return Err((ReadReason::NoTextFound, "holds nothing but white space".into()));
     }

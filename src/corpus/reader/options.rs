@@ -81,6 +81,20 @@ pub static READ_KEYS: &[KeySpec] = &[
         ValueSpec::List(&ValueSpec::Setting),
         "Passwords that are tried on an encrypted PDF or archive.",
     ),
+    KeySpec::default(
+        "ocr",
+        ValueSpec::Choice(&["none", "tesseract"]),
+        "none",
+        "What reads the pages of a PDF that hold images and no text. `tesseract` uses the installed program, and \
+         `pdftoppm` of Poppler to draw the page. Not for PDFs inside archives and e-mails, whose pages are named.",
+    ),
+    KeySpec::default(
+        "ocr_languages",
+        ValueSpec::Setting,
+        "eng",
+        "The languages of scanned pages, as tesseract names them, joined by `+`: eng+deu.",
+    ),
+    KeySpec::default("ocr_timeout", ValueSpec::Duration, "60s", "The longest that recognising one page may take."),
 ];
 
 const SIZE: ValueSpec = ValueSpec::Size;
@@ -113,6 +127,10 @@ pub struct ReadOptions {
     pub html: HtmlContent,
     pub json_field: Option<String>,
     pub passwords: Vec<String>,
+    pub ocr: Ocr,
+    pub ocr_languages: String, // as tesseract names them, joined by `+`
+    #[serde(serialize_with = "write_duration", deserialize_with = "read_duration")]
+    pub ocr_timeout: Duration, // wall clock, of one page
     /// Who parses what is not plain text; `None` parses in this process, without limits of time and memory.
     #[serde(skip)]
     pub isolation: Option<Isolation>,
@@ -135,6 +153,15 @@ pub enum HtmlContent {
     #[default]
     Full,
     Main,
+}
+
+/// What reads the pages that are images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ocr {
+    #[default]
+    None,
+    Tesseract,
 }
 
 /// Whether a transcript without times is accepted.
@@ -165,6 +192,9 @@ impl Default for ReadOptions {
             html: HtmlContent::Full,
             json_field: None,
             passwords: Vec::new(),
+            ocr: Ocr::None,
+            ocr_languages: "eng".into(),
+            ocr_timeout: Duration::from_secs(60),
             isolation: None,
         }
     }

@@ -17,8 +17,12 @@ use super::{ReadReason, Refusal};
 use crate::corpus::document::{Document, Format, Page};
 use second::Second;
 
+/// What is said of a page on which there are no words.
+pub(super) const WITHOUT_TEXT: &str = "without text, perhaps scanned";
+
 /// Reads the text of every page. `text` is the pages' texts one after the other; the pages' ranges cover it all.
-pub(super) fn parse(bytes: &[u8], options: &ReadOptions) -> Result<Document, Refusal> {
+/// Where the pages are `recognized_later`, a file none of whose pages has words is returned too.
+pub(super) fn parse(bytes: &[u8], options: &ReadOptions, recognized_later: bool) -> Result<Document, Refusal> {
     let mut second = Second::new(bytes, &options.passwords);
     let first = load(bytes, &options.passwords);
     if let Err((ReadReason::Encrypted, detail)) = first {
@@ -59,11 +63,11 @@ pub(super) fn parse(bytes: &[u8], options: &ReadOptions) -> Result<Document, Ref
             return Err((ReadReason::TooLarge, detail));
         }
     }
-    if failed.len() == numbers.len() {
+    if failed.len() == numbers.len() && !recognized_later {
         let pages = count(failed.len(), "page, which", "pages, all of which");
         return Err((ReadReason::Unreadable, format!("is a PDF of {pages} failed to read")));
     }
-    if failed.len() + empty.len() == numbers.len() {
+    if failed.len() + empty.len() == numbers.len() && !recognized_later {
         return Err((ReadReason::NoTextFound, no_text(numbers.len(), &failed)));
     }
     let mut warn = |pages: &[u32], what: &str| {
@@ -72,7 +76,7 @@ pub(super) fn parse(bytes: &[u8], options: &ReadOptions) -> Result<Document, Ref
         }
     };
     warn(&failed, "could not be read");
-    warn(&empty, "without text, perhaps scanned");
+    warn(&empty, WITHOUT_TEXT);
     warn(&doubtful, "with many characters that mean nothing; the text may be wrong");
     if !empty.is_empty() {
         let numbers = empty.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
@@ -234,12 +238,12 @@ fn iso_date(date: &str) -> Option<String> {
     all_digits.then(|| format!("{}-{}-{}", &digits[..4], &digits[4..6], &digits[6..8]))
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     squeeze(&text.replace(char::is_control, " "))
 }
 
 /// `page 3`, `pages 3, 7-9 and 4 more`
-fn pages_text(pages: &[u32]) -> String {
+pub(super) fn pages_text(pages: &[u32]) -> String {
     const MAX_RUNS: usize = 8;
     let mut runs: Vec<(u32, u32)> = Vec::new();
     for &page in pages {

@@ -4,7 +4,11 @@
 //! on its standard input, limits itself, and answers one line of JSON on its standard output. It opens no file and is
 //! given no path: what was hashed is what is parsed. The parent holds the clock and the cap on the answer. A child that
 //! answered waits for the next document; one that misbehaved is killed, and another takes its place.
+//! `limited` starts other programs under the same kind of limits.
 
+mod limited;
+
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::path::PathBuf;
@@ -31,7 +35,10 @@ impl Isolation {
     /// The hidden subcommand that makes the binary a worker.
     pub const ARGUMENT: &'static str = "__read";
 
-    /// `exe` is the running binary: it must call [`worker_main`] when its first argument is [`Isolation::ARGUMENT`].
+    /// The hidden subcommand that makes the binary another program, under limits.
+    const LIMITED: &'static str = "__limited";
+
+    /// `exe` is the running binary: it must call [`child_main`] before anything else.
     pub fn new(exe: PathBuf) -> Self {
         Self { exe, idle: Arc::default() }
     }
@@ -72,6 +79,8 @@ struct Request {
 }
 
 type Answer = Result<Document, Refusal>;
+
+pub(super) use limited::{Allowance, Stopped, run};
 
 /// Has a child process parse a file's bytes.
 pub(super) fn parse(isolation: &Isolation, bytes: &[u8], name: &str, options: &ReadOptions) -> Answer {
@@ -303,9 +312,17 @@ fn hear_last_words(mut pipe: impl Read, words: &Mutex<Vec<u8>>) {
     }
 }
 
-/// The whole life of a worker: to be called first thing by a binary whose first argument is [`Isolation::ARGUMENT`],
-/// its exit code returned from `main`.
-pub fn worker_main() -> ExitCode {
+/// The whole life of a child process that a reader started, known by its first argument: to be called first thing, and
+/// its exit code returned from `main`. `None` in a process that a user started.
+pub fn child_main(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    let first = args.next()?;
+    if first == Isolation::ARGUMENT {
+        return Some(worker_main());
+    }
+    (first == Isolation::LIMITED).then(|| limited::exec(args))
+}
+
+fn worker_main() -> ExitCode {
     // A panic is answered, not printed.
     std::panic::set_hook(Box::new(|_| {}));
     let (mut stdin, mut stdout) = (io::stdin().lock(), BufWriter::new(io::stdout().lock()));

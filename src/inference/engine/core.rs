@@ -224,6 +224,7 @@ impl Core {
                 Outcome::Failed(error) => self.end(work.sequence, Err(error), ended),
             }
         }
+        self.model.take_back(logits);
     }
 
     fn end(

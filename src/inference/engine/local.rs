@@ -120,6 +120,23 @@ impl Engine {
         }
     }
 
+    /// Hands over a request for each continuation; they share the prompt's keys and values.
+    fn submit_scoring(
+        &self,
+        request: &ScoreRequest,
+    ) -> Result<Vec<Receiver<Result<TokenResult, GenerateError>>>, GenerateError> {
+        let submit = |continuation: &Vec<TokenId>| {
+            if continuation.is_empty() {
+                return Err(GenerateError::Engine("a continuation to score is empty".into()));
+            }
+            self.check_window(request.prompt.ids.len(), continuation.len())?;
+            let prompt = [request.prompt.ids.as_slice(), continuation].concat();
+            let goal = Goal::Score { from: request.prompt.ids.len() };
+            Ok(self.submit(TokenRequest { prompt, goal, cancel: request.cancel.clone() }))
+        };
+        request.continuations.iter().map(submit).collect()
+    }
+
     fn completion(&self, result: TokenResult, stop: &[String]) -> Completion {
         let mut text = self.tokenizer.decode(&result.tokens, true);
         if let Some(at) = stop.iter().filter(|s| !s.is_empty()).filter_map(|s| text.find(s.as_str())).min() {
@@ -186,20 +203,13 @@ impl Generator for Engine {
     }
 
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError> {
-        let submitted = request
-            .continuations
-            .iter()
-            .map(|continuation| {
-                if continuation.is_empty() {
-                    return Err(GenerateError::Engine("a continuation to score is empty".into()));
-                }
-                self.check_window(request.prompt.ids.len(), continuation.len())?;
-                let prompt = [request.prompt.ids.as_slice(), continuation].concat();
-                let goal = Goal::Score { from: request.prompt.ids.len() };
-                Ok(self.submit(TokenRequest { prompt, goal, cancel: request.cancel.clone() }))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        submitted.into_iter().map(|a| Ok(a.recv().unwrap_or_else(|_| Err(gone()))?.log_probs)).collect()
+        scored(self.submit_scoring(&request)?)
+    }
+
+    fn score_all(&self, requests: Vec<ScoreRequest>) -> Vec<Result<Vec<Vec<f32>>, GenerateError>> {
+        // All are submitted before the first is waited for: the engine then batches them.
+        let submitted: Vec<_> = requests.iter().map(|request| self.submit_scoring(request)).collect();
+        submitted.into_iter().map(|answers| scored(answers?)).collect()
     }
 
     fn prompt_tokens_computed(&self) -> Option<usize> {
@@ -210,6 +220,11 @@ impl Generator for Engine {
     fn call_mark(&self) -> Option<TokenId> {
         CALL_MARKS.iter().find_map(|mark| self.tokenizer.special_id(mark))
     }
+}
+
+/// Waits for the continuations of one prompt.
+fn scored(answers: Vec<Receiver<Result<TokenResult, GenerateError>>>) -> Result<Vec<Vec<f32>>, GenerateError> {
+    answers.into_iter().map(|a| Ok(a.recv().unwrap_or_else(|_| Err(gone()))?.log_probs)).collect()
 }
 
 /// How models that were trained to call functions begin to: Granite, and those that follow Hermes.

@@ -52,6 +52,11 @@ pub trait Generator: Send + Sync {
     /// Returns, for each continuation, the natural-log probability of each of its tokens after the prompt.
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError>;
 
+    /// Scores after several prompts, batched together where the engine can; results stand in the order of the requests.
+    fn score_all(&self, requests: Vec<ScoreRequest>) -> Vec<Result<Vec<Vec<f32>>, GenerateError>> {
+        requests.into_iter().map(|request| self.score(request)).collect()
+    }
+
     /// Returns how many tokens of prompts have been computed so far, scoring included; those found in the prefix cache
     /// are not among them. `None` where nothing is computed.
     fn prompt_tokens_computed(&self) -> Option<usize> {

@@ -96,6 +96,9 @@ fn gate_up(
         let expert = &experts[e];
         let assigned = &by_expert[e][first..by_expert[e].len().min(first + ROWS_PER_TASK)];
         let last_group = expert.gate.groups().min(first_group + num_groups);
+        // The task that this thread is likely to take next.
+        let after = tasks.get(t + pool.threads()).map_or(std::ptr::null(), |t| experts[t.0].gate.group_address(t.2));
+        let mut fresh = true; // the weights have not been read yet
         let mut values = [[0.0f32; GROUPS_PER_BLOCK * LANES]; TILE];
         for_tiles(assigned, |tile| {
             let mut rows = [0u32; TILE];
@@ -103,7 +106,14 @@ fn gate_up(
             let rows = TileRows::new(x, &rows[..tile.len()]);
             for g in (first_group..last_group).step_by(GROUPS_PER_BLOCK) {
                 for part in 0..GROUPS_PER_BLOCK.min(last_group - g) {
-                    gate_up_tile(isa, expert, g + part, &rows, |i, v| {
+                    let next = if !fresh {
+                        [std::ptr::null(); 2]
+                    } else {
+                        let more = g + part + 1 < last_group;
+                        let gate = if more { expert.gate.group_address(g + part + 1) } else { after };
+                        [expert.up.group_address(g + part), gate]
+                    };
+                    gate_up_tile(isa, expert, g + part, &rows, next, |i, v| {
                         values[i][part * LANES..(part + 1) * LANES].copy_from_slice(v);
                     });
                 }
@@ -113,15 +123,23 @@ fn gate_up(
                     unsafe { inner.with(isa, *a as usize, column, lanes, |out| out.copy_from_slice(&values[..lanes])) };
                 }
             }
+            fresh = false;
         });
     });
 }
 
 /// `silu(gate) * up` of group `g` for the rows of a tile; `put` gets the index into the tile.
-fn gate_up_tile(isa: Isa, expert: &Expert, g: usize, rows: &TileRows<'_>, mut put: impl FnMut(usize, &[f32; LANES])) {
+fn gate_up_tile(
+    isa: Isa,
+    expert: &Expert,
+    g: usize,
+    rows: &TileRows<'_>,
+    next: [*const u8; 2], // groups to ask for
+    mut put: impl FnMut(usize, &[f32; LANES]),
+) {
     let (mut gate, mut up) = ([[0.0; LANES]; TILE], [[0.0; LANES]; TILE]);
-    group_times_tile(isa, &expert.gate, g, rows, &mut gate);
-    group_times_tile(isa, &expert.up, g, rows, &mut up);
+    group_times_tile(isa, &expert.gate, g, rows, next[0], &mut gate);
+    group_times_tile(isa, &expert.up, g, rows, next[1], &mut up);
     // SAFETY: `isa` is available.
     unsafe { silu_mul(isa, &mut gate[..rows.len()], &up[..rows.len()]) };
     gate.iter().take(rows.len()).enumerate().for_each(|(i, values)| put(i, values));
@@ -133,6 +151,7 @@ fn down(isa: Isa, pool: &Pool, experts: &[Expert], k: usize, routing: &mut Routi
     let (hidden, groups, rows) = (first.down.rows(), first.down.groups(), choices.len() / k);
     let step = groups_per_task(pool, groups, choices.len() * first.down.cols() * LANES);
     sums.resize(groups * rows, [0.0; LANES]);
+    let used: Vec<usize> = (0..by_expert.len()).filter(|e| !by_expert[*e].is_empty()).collect();
     let (into, sums) = (Disjoint::new(into), Disjoint::new(sums));
     pool.run(groups.div_ceil(step), |t| {
         let range = t * step..groups.min((t + 1) * step);
@@ -141,11 +160,20 @@ fn down(isa: Isa, pool: &Pool, experts: &[Expert], k: usize, routing: &mut Routi
         let sums = unsafe { sums.slice(range.start * rows, range.len() * rows) };
         sums.fill([0.0; LANES]);
         let mut values = [[0.0f32; LANES]; TILE];
-        for (e, assigned) in by_expert.iter().enumerate() {
+        for (i, e) in used.iter().enumerate() {
+            let (assigned, matrix) = (&by_expert[*e], &experts[*e].down);
+            let after = used.get(i + 1).map_or(std::ptr::null(), |e| experts[*e].down.group_address(range.start));
             for_tiles(assigned, |tile| {
                 let tile_rows = TileRows::new(inner, tile);
                 for (g, sums) in range.clone().zip(sums.chunks_exact_mut(rows)) {
-                    group_times_tile(isa, &experts[e].down, g, &tile_rows, &mut values);
+                    let next = if tile[0] != assigned[0] {
+                        std::ptr::null() // here already
+                    } else if g + 1 < range.end {
+                        matrix.group_address(g + 1)
+                    } else {
+                        after
+                    };
+                    group_times_tile(isa, matrix, g, &tile_rows, next, &mut values);
                     for (a, values) in tile.iter().zip(&values) {
                         add_scaled(&mut sums[*a as usize / k], choices[*a as usize].1, values);
                     }

@@ -19,10 +19,8 @@ const WORK_PER_TASK_MIN: usize = 1 << 20;
 /// Returns how many of `left` rows the next tile takes. Results do not depend on it.
 fn tile_len(left: usize) -> usize {
     match left {
-        0..=4 => left,
-        5 => 3,
-        6 | 7 => 6,
-        8..=11 => 8,
+        0..=8 => left,
+        9..=11 => left.div_ceil(2), // two of about equal length
         _ => TILE,
     }
 }
@@ -65,13 +63,23 @@ pub fn matmul(isa: Isa, pool: &Pool, x: &Activations, products: &mut [Product<'_
     pool.run(tasks.len(), |t| {
         let (which, first, count) = tasks[t];
         let (matrix, out, then) = &outs[which];
+        // The task that this thread is likely to take next.
+        let after = tasks.get(t + pool.threads()).map_or(std::ptr::null(), |(w, g, _)| outs[*w].0.group_address(*g));
+        let end = matrix.groups().min(first + count);
         let mut values = [[0.0f32; LANES]; TILE];
         // Tile by tile, so that its rows stay in the nearest cache while the weights stream past them, and results
         // are written side by side.
         for_tiles(&all, |tile| {
             let rows = TileRows::new(x, tile);
-            for g in first..matrix.groups().min(first + count) {
-                group_times_tile(isa, matrix, g, &rows, &mut values);
+            for g in first..end {
+                let next = if tile[0] > 0 {
+                    std::ptr::null() // here already
+                } else if g + 1 < end {
+                    matrix.group_address(g + 1)
+                } else {
+                    after
+                };
+                group_times_tile(isa, matrix, g, &rows, next, &mut values);
                 let lanes = LANES.min(matrix.rows() - g * LANES);
                 for (r, values) in tile.iter().zip(&values) {
                     // SAFETY: group `g` of row `r` is written by this task only; the output outlives the region.
@@ -155,12 +163,13 @@ impl<'a> TileRows<'a> {
     }
 }
 
-/// Multiplies the rows of a tile with the sixteen rows of group `g`.
+/// Multiplies the rows of a tile with the sixteen rows of group `g`, and asks for the group at `next` meanwhile.
 pub(super) fn group_times_tile(
     isa: Isa,
     matrix: &Matrix,
     g: usize,
     tile: &TileRows<'_>,
+    next: *const u8,
     out: &mut [[f32; LANES]; TILE],
 ) {
     let x = tile.x;
@@ -173,7 +182,7 @@ pub(super) fn group_times_tile(
             let group = weights.group(g).as_ptr();
             // SAFETY: the first `n` pointers are rows of `blocks` blocks that `x` lends, the group holds as many
             // (asserted); `isa` is available.
-            unsafe { packed::tile(isa, weights.packing, group, blocks, tile.n, &tile.blocks, out) };
+            unsafe { packed::tile(isa, weights.packing, group, blocks, tile.n, &tile.blocks, next, out) };
             for part in tile.fine.chunk_by(|a, b| a.0 == b.0) {
                 let row = part[0].0;
                 let fine = x.row_fine(tile.rows[row] as usize).as_ptr();

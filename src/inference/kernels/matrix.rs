@@ -172,6 +172,14 @@ impl Matrix {
         }
     }
 
+    /// Where group `g` begins, to ask for it ahead of its use; null for floats.
+    pub(super) fn group_address(&self, g: usize) -> *const u8 {
+        match &self.data {
+            Data::Packed(p) if g < self.groups() => p.group(g).as_ptr(),
+            _ => std::ptr::null(),
+        }
+    }
+
     /// Groups of sixteen rows; the last may be padded with rows of zeros.
     pub(super) fn groups(&self) -> usize {
         self.rows.div_ceil(LANES)

@@ -21,6 +21,9 @@ pub struct CpuDecoder {
     buffers: Buffers,
 }
 
+/// Rows of logits whose memory is kept from step to step, at most.
+const KEPT_LOGITS_MAX: usize = 64;
+
 /// What one forward pass writes and the next one writes again.
 struct Buffers {
     hidden: Vec<f32>,      // (rows, hidden): the residual stream
@@ -32,6 +35,7 @@ struct Buffers {
     routed: Vec<f32>,      // (rows, experts): the router's logits
     routing: Routing,
     last: Activations, // (wanted rows, hidden)
+    logits: Vec<f32>,  // (wanted rows, vocabulary), while nobody has them
 }
 
 impl CpuDecoder {
@@ -54,6 +58,7 @@ impl CpuDecoder {
             routed: Vec::new(),
             routing: Routing::new(config.inner, packed(&|l| l.experts.iter().any(|e| e.down.is_packed()))),
             last: Activations::new(config.hidden, weights.output().is_packed()),
+            logits: Vec::new(),
         };
         Self {
             rope: Rope::new(config.head_dim, config.rope_theta),
@@ -142,7 +147,8 @@ impl CausalLm for CpuDecoder {
         b.last.fill(isa, pool, |i, out| {
             rows::rms_norm(isa, row(&b.hidden, wanted[i], c.hidden), &weights.norm, c.norm_eps, out)
         });
-        let mut logits = Logits { width: c.vocabulary, values: vec![0.0; wanted.len() * c.vocabulary] };
+        let mut logits = Logits { width: c.vocabulary, values: std::mem::take(&mut b.logits) };
+        logits.values.resize(wanted.len() * c.vocabulary, 0.0);
         matmul(
             isa,
             pool,
@@ -155,6 +161,13 @@ impl CausalLm for CpuDecoder {
             });
         }
         Ok(logits)
+    }
+
+    fn take_back(&mut self, logits: Logits) {
+        // A whole prompt's are too many to hold on to.
+        if logits.values.len() <= KEPT_LOGITS_MAX * logits.width {
+            self.buffers.logits = logits.values;
+        }
     }
 
     fn copy_block(&mut self, from: BlockId, to: BlockId) -> Result<(), ForwardError> {

@@ -1,6 +1,7 @@
 //! File as written -> [`Plan`]: a function from texts, which names every mistake of an author at once.
 //! Loads no model, prints nothing, and reads the disk only through [`Files`].
 
+mod eval_section;
 mod outputs;
 mod sections;
 mod slots;
@@ -131,6 +132,11 @@ fn plan(
     let steps = steps::plan(&around, drafts, &scope, &schemas, run.on_error, &mut used, faults);
     let outputs = outputs::plan(&around, root.get("outputs"), &scope, &mut used, faults);
 
+    let eval = eval_section::plan(&around, root.get("eval"), &scope, faults);
+    for id in eval.iter().flat_map(|e| e.steps()) {
+        // What is measured is of use, also where no output holds it.
+        known.iter().zip(&mut used).filter(|(step, _)| step.id == id).for_each(|(_, used)| *used = true);
+    }
     let tests = tests_section::plan(&around, root.get("tests"), &scope, faults);
     warn(&around, root, &scope, &used, faults);
     let plan = Plan {
@@ -144,6 +150,7 @@ fn plan(
         steps,
         outputs,
         run,
+        eval,
         tests,
     };
     Some((plan, params.resolved()))

@@ -38,14 +38,16 @@ pub fn plan(
         let mut shaper = Shaper::new(around, format!("outputs[{i}]"));
         let object = shaper.object(node, &OUTPUT.iter().collect::<Vec<_>>(), &mut Vec::new());
         let has_item = node.get("explode").is_some();
-        let has_document = node.get("fields").is_none();
+        let is_review = node.get("review").is_some();
+        let has_document = node.get("fields").is_none() && !is_review;
         let reads = slots::check(&mut shaper, scope, |slot| match slot.path.first().map(String::as_str) {
             Some("path") => Seat::Path { has_document },
             Some("explode") => Seat::Output { has_item: false },
+            _ if is_review => Seat::Review,
             _ => Seat::Output { has_item },
         });
         reads.iter().for_each(|r| used[*r] = true);
-        let plan = object.and_then(|object| output(&mut shaper, node, &object, &mut names, &mut paths));
+        let plan = object.and_then(|object| output(&mut shaper, node, &object, scope, &mut names, &mut paths));
         faults.append(&mut shaper.faults);
         plans.extend(plan);
     }
@@ -56,20 +58,26 @@ fn output(
     shaper: &mut Shaper<'_>,
     node: &Node,
     object: &Map<String, Value>,
+    scope: &Scope<'_>,
     names: &mut BTreeMap<String, Position>,
     paths: &mut BTreeMap<String, Position>,
 ) -> Option<OutputPlan> {
     let text = |key: &str| object.get(key).and_then(Value::as_str).map(str::to_owned);
     let at = |key: &str| node.get(key).map_or(node.at, |n| n.at);
     let path = text("path");
-    let content = content(shaper, node, object);
-    let format = path.as_deref().and_then(|path| format(shaper, path, at("path"), text("format").as_deref()));
+    let is_review = node.get("review").is_some();
+    let content = if is_review { review(shaper, node, object, scope) } else { content(shaper, node, object) };
+    let format = match path.as_deref() {
+        Some(path) if is_review => review_format(shaper, path, at("path"), node.get("format")),
+        Some(path) => format(shaper, path, at("path"), text("format").as_deref()),
+        None => None,
+    };
 
     if let (Some(path), Some(content)) = (&path, &content) {
         path_faults(shaper, path, content, at("path"), paths);
     }
     let is_text = matches!(content, Some(OutputContent::Text(_)));
-    if let (Some(format), Some(_)) = (format, &content) {
+    if let (Some(format), Some(_), false) = (format, &content, is_review) {
         let fits = matches!(format, OutputFormat::Markdown | OutputFormat::Text) == is_text;
         if !fits {
             let (what, needs) = if is_text {
@@ -105,7 +113,7 @@ fn content(shaper: &mut Shaper<'_>, node: &Node, object: &Map<String, Value>) ->
         }
         (None, None) => {
             let message = format!("`{}` has neither `content` nor `fields`", shaper.base);
-            let hint = "`content: steps.x` writes one text per document, `fields: { … }` one record";
+            let hint = "`content: steps.x` writes one text per document, `fields: { … }` one record, `review` one page";
             shaper.fault(node.at, message).hints.push(hint.into());
             None
         }
@@ -127,6 +135,59 @@ fn content(shaper: &mut Shaper<'_>, node: &Node, object: &Map<String, Value>) ->
             Some(OutputContent::Records { fields: fields.collect(), key: text("key"), explode: text("explode") })
         }
     }
+}
+
+/// The steps of a review page: each stands by its name alone, so that a correction has a place in a golden file.
+fn review(
+    shaper: &mut Shaper<'_>,
+    node: &Node,
+    object: &Map<String, Value>,
+    scope: &Scope<'_>,
+) -> Option<OutputContent> {
+    for key in ["content", "fields", "key", "explode"] {
+        if let Some(written) = node.get(key) {
+            let message = format!("`{}` has `review`, which stands without `{key}`", shaper.base);
+            shaper.fault(written.at, message).hints.push("write two outputs".into());
+            return None;
+        }
+    }
+    let written = node.get("review")?;
+    let mut steps = Vec::new();
+    for expression in object.get("review")?.as_array()?.iter().filter_map(Value::as_str) {
+        let step = expression.trim().strip_prefix("steps.").and_then(|id| scope.steps.iter().find(|s| s.id == id));
+        match step {
+            Some(step) => steps.push((step.id.clone(), step.kind.map_or("", |k| k.name))),
+            // A step that does not exist has been told.
+            None if expression.starts_with("steps.") && !expression[6..].contains(|c: char| !is_word(c)) => {}
+            None => {
+                let message =
+                    format!("`{}.review` lists steps such as `steps.x`, not {}", shaper.base, quoted(expression));
+                shaper.fault(written.at, message);
+            }
+        }
+    }
+    if object["review"] == Value::Array(Vec::new()) {
+        shaper.fault(written.at, format!("`{}.review` names no step", shaper.base));
+    }
+    (!steps.is_empty()).then_some(OutputContent::Review { steps })
+}
+
+fn is_word(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '_'
+}
+
+fn review_format(shaper: &mut Shaper<'_>, path: &str, at: Position, word: Option<&Node>) -> Option<OutputFormat> {
+    if let Some(word) = word {
+        let message = format!("`{}.format` has no choice here: `review` is an HTML page", shaper.base);
+        shaper.fault(word.at, message).hints.push("leave it out".into());
+        return None;
+    }
+    if !path.ends_with(".html") && !path.ends_with(".htm") {
+        let message = format!("`review` is an HTML page, and the path {} does not end in .html", quoted(path));
+        shaper.fault(at, message);
+        return None;
+    }
+    Some(OutputFormat::Review)
 }
 
 /// One text per document needs a path per document, and no two outputs may share theirs.
@@ -171,6 +232,7 @@ fn format_word(format: OutputFormat) -> &'static str {
         OutputFormat::Text => "text",
         OutputFormat::Jsonl => "jsonl",
         OutputFormat::Csv => "csv",
+        OutputFormat::Review => "review",
     }
 }
 

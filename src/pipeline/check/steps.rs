@@ -234,6 +234,10 @@ fn build(
             return None;
         }
     };
+    for notice in step.notices() {
+        let warning = Diagnostic::warning(format!("`{}`: {notice}", shaper.base));
+        shaper.faults.push(warning.at(draft.node.at.in_file(&shaper.around.source.path)));
+    }
     let files = files.into_inner();
     // A file that a step reads as a template may name steps: better a reference too many than a stale result.
     for text in files.values() {

@@ -102,13 +102,13 @@ impl Ledger {
     /// Says what of the outputs is not from this pipeline's inputs as they are now.
     pub fn notes(&self, job: &Job<'_>) -> Vec<String> {
         let inputs: HashSet<&str> = self.order.iter().map(String::as_str).collect();
-        let has_output = |e: &&Entry| !e.pages.is_empty() || e.rows.iter().any(|r| !r.rows.is_empty());
+        let has_output = |e: &Entry| !e.pages.is_empty() || e.rows.iter().any(|r| !r.rows.is_empty());
         let gone: Vec<&str> = self
             .journal
             .histories()
             .iter()
             .filter(|(document, history)| {
-                !inputs.contains(document.as_str()) && history.good.iter().any(|e| has_output(&e))
+                !inputs.contains(document.as_str()) && history.good.as_deref().is_some_and(has_output)
             })
             .map(|(document, _)| document.as_str())
             .collect();
@@ -118,7 +118,7 @@ impl Ledger {
         }
         let tables: HashSet<&str> = self.tables.iter().flatten().map(Table::shown).collect();
         let is_old = |document: &&str| {
-            let good = self.journal.get(document).and_then(|h| h.good.as_ref());
+            let good = self.journal.get(document).and_then(|h| h.good.as_deref());
             let in_table = |e: &&Entry| e.rows.iter().any(|r| !r.rows.is_empty() && tables.contains(r.path.as_str()));
             good.filter(in_table).is_some_and(|e| e.pipeline != job.pipeline_hash)
         };
@@ -137,7 +137,7 @@ impl Ledger {
             (Some(path), None) => job.plan.folder.join(path),
             _ => job.state_file("quarantine.jsonl"),
         };
-        let failed = self.order.iter().filter_map(|d| self.journal.get(d)).filter_map(|h| h.failed.as_ref());
+        let failed = self.order.iter().filter_map(|d| self.journal.get(d)).filter_map(|h| h.failed.as_deref());
         let lines: Vec<String> = failed.map(quarantine_line).collect();
         if lines.is_empty() && !path.exists() {
             return Ok(None);

@@ -55,23 +55,20 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
     for folder in &shards {
         let (shard, _) = Journal::open(&folder.join("journal.jsonl"), &folder.join("parts"), &env.disk)
             .map_err(|source| RunError::Resource { path: folder.clone(), source })?;
-        for (document, history) in shard.histories() {
+        for (document, history) in shard.into_histories() {
             // Cut into other shards before, a document may stand in two: its last run is the one that counts.
-            if found.get(document).is_none_or(|other| last_run(other) < last_run(history)) {
-                found.insert(document.clone(), history.clone());
+            if found.get(&document).is_none_or(|other| last_run(other) < last_run(&history)) {
+                found.insert(document, history);
             }
         }
     }
     let clashes = clashes(&found);
-    for (document, history) in found.iter().filter(|(document, _)| !clashes.contains(*document)) {
-        let known = journal.get(document).cloned().unwrap_or_default();
-        for entry in [&history.good, &history.failed].into_iter().flatten() {
-            // What has been done anew since, without shards, stays.
-            if last_run(&known) < Some(entry.run.as_str()) {
-                journal.add(entry.clone()).map_err(state_fault)?;
-            }
-        }
-    }
+    // What has been done anew since, without shards, stays.
+    let is_news = |entry: &Entry| journal.get(&entry.document).and_then(last_run) < Some(entry.run.as_str());
+    let found = found.into_iter().filter(|(document, _)| !clashes.contains(document));
+    let entries = found.flat_map(|(_, history)| [history.good, history.failed]).flatten().map(|entry| *entry);
+    let news: Vec<Entry> = entries.filter(is_news).collect();
+    journal.add_all(news).map_err(state_fault)?;
 
     let mut report = MergeReport {
         shards: shards.iter().filter_map(|s| Some(s.file_name()?.to_string_lossy().into_owned())).collect(),
@@ -98,7 +95,8 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
         }
     }
     let num_inputs = listing.inputs.len();
-    let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &run, num_inputs };
+    let stamp = journal.stamp(&run.id);
+    let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &run, stamp, num_inputs };
     let mut ledger = Ledger::open(&job, journal, &listing.inputs)?;
     let filled = ledger.finish(&job)?;
     report.quarantine = ledger.write_quarantine(&job)?;
@@ -107,7 +105,7 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
     Ok(report)
 }
 
-/// The id of a document's last run: ids are times, and sort as these do.
+/// The stamp of a document's last run: it sorts by time, and never before an earlier one of the same folder.
 fn last_run(history: &History) -> Option<&str> {
     history.last().map(|entry| entry.run.as_str())
 }

@@ -172,6 +172,7 @@ struct Job<'a> {
     places: &'a Places,
     pipeline_hash: &'a str,
     run: &'a RunNames,
+    stamp: String,     // of what is added to the journal
     num_inputs: usize, // of this run: what `max_failed` is a share of
 }
 
@@ -217,7 +218,8 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
     }
 
     let num_inputs = selected.len();
-    let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &names, num_inputs };
+    let stamp = journal.stamp(&names.id);
+    let job = Job { plan, env, places: &places, pipeline_hash: &pipeline_hash, run: &names, stamp, num_inputs };
     let (cache, unwritable) = CallCache::open(&env.cache_folder);
     if let Some(error) = unwritable {
         notes.say(format!("cannot write the cache in {}: {error}; going on without it", env.cache_folder.display()));
@@ -263,6 +265,7 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
         },
         state_folder: places.state.display().to_string(),
         quarantine,
+        steps: keys::step_hashes(plan),
     };
     let manifest = format!("{:#}\n", report.manifest());
     let written = env.disk.replace(&places.parts(), &job.state_file("run.json"), manifest.as_bytes());
@@ -285,7 +288,7 @@ impl Notes<'_> {
 }
 
 /// What of a run that began then can be named.
-fn run_names_at(started: &jiff::Zoned, model: Option<ModelIdentity>) -> RunNames {
+pub(super) fn run_names_at(started: &jiff::Zoned, model: Option<ModelIdentity>) -> RunNames {
     RunNames {
         id: started.timestamp().strftime("%Y%m%dT%H%M%S%.3fZ").to_string(),
         date: started.date().to_string(),

@@ -8,20 +8,52 @@ use super::Job;
 use crate::pipeline::inputs::Input;
 use crate::pipeline::journal::{Entry, Journal};
 use crate::pipeline::keys;
+use crate::pipeline::report::{DocumentReport, Skip, State};
 use crate::pipeline::sink::is_intact;
 use crate::steps::{Reason, StepError};
 
 /// How an input stands before the run.
 pub(super) enum Standing {
-    /// Done, and all that was written is still there.
-    Unchanged(Entry),
-    /// Failed for a reason that trying again would not change.
-    FailedBefore(Entry),
+    /// Done, and all that was written is still there: the journal has its entry.
+    Unchanged,
+    /// Failed for a reason that trying again would not change: the journal has its entry.
+    FailedBefore,
     Unreadable(StepError),
     ToDo {
         sha256: String,
         bytes: u64,
     },
+}
+
+impl Standing {
+    /// Returns the report of a document for which nothing is done.
+    pub fn report(&self, entry: &Entry) -> DocumentReport {
+        let mut report = report_of(entry);
+        match self {
+            Self::Unchanged => {
+                report.skip = Some(Skip::Unchanged { was: report.state });
+                report.state = State::Skipped;
+            }
+            Self::FailedBefore => report.failed_before = true,
+            Self::Unreadable(_) | Self::ToDo { .. } => {}
+        }
+        report
+    }
+}
+
+/// Returns a document's end as the report tells it.
+pub(super) fn report_of(entry: &Entry) -> DocumentReport {
+    DocumentReport {
+        sha256: (!entry.sha256.is_empty()).then(|| entry.sha256.clone()),
+        failure: entry.failure.clone(),
+        partial: entry.partial.clone(),
+        notes: entry.notes.clone(),
+        coverage: entry.coverage.clone(),
+        usage: entry.usage,
+        seconds: entry.seconds,
+        outputs: entry.pages.iter().map(|p| p.path.clone()).collect(),
+        ..DocumentReport::new(entry.document.clone(), entry.state)
+    }
 }
 
 /// Compares the inputs `selected` with the journal, several at once; results stand in their order.
@@ -61,13 +93,9 @@ fn of(job: &Job<'_>, input: &Input, journal: &Journal) -> Standing {
     let history = journal.get(&input.document);
     match history.and_then(|h| h.last()).filter(|entry| entry.key == key) {
         Some(entry) => match &entry.failure {
-            Some(failure) if is_lasting(failure.reason) && !job.env.options.retry => {
-                Standing::FailedBefore(entry.clone())
-            }
+            Some(failure) if is_lasting(failure.reason) && !job.env.options.retry => Standing::FailedBefore,
             Some(_) => todo,
-            None if entry.pages.iter().all(|page| is_intact(page, &job.plan.folder)) => {
-                Standing::Unchanged(entry.clone())
-            }
+            None if entry.pages.iter().all(|page| is_intact(page, &job.plan.folder)) => Standing::Unchanged,
             None => todo,
         },
         None => todo,

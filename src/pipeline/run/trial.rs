@@ -89,7 +89,7 @@ fn one(plan: &Plan, env: &TrialEnvironment<'_>, index: usize, test: &TestPlan) -
         pipeline_hash: String::new(),
         quarry: QUARRY_VERSION,
     };
-    names.set_end(state, &provenance.line());
+    names.set_end(state, &walked.partial, &provenance.line());
     let mut scope = evaluator.bind(names.value());
     let mut broken = Vec::new();
     for expression in &test.expect {

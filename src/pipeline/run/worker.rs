@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::commit::Ledger;
 use super::progress::Progress;
-use super::standing::{self, Standing};
+use super::standing::{self, Standing, report_of};
 use super::walk::{Halt, Walk, Walked};
 use super::{Job, RunError, not_reached, time_left};
 use crate::corpus::document::Document;
@@ -15,7 +15,7 @@ use crate::inference::engine::GenerateError;
 use crate::pipeline::disk::is_exhausted;
 use crate::pipeline::events::{DocumentEvent, Event};
 use crate::pipeline::inputs::Input;
-use crate::pipeline::journal::{Entry, Rows};
+use crate::pipeline::journal::{Entry, History, Rows};
 use crate::pipeline::keys;
 use crate::pipeline::model::LazyModel;
 use crate::pipeline::names::Names;
@@ -174,13 +174,10 @@ impl<'a, 'm> Crew<'a, 'm> {
     fn document(&self, index: usize, standing: &Standing) -> Option<DocumentReport> {
         let input = &self.inputs[index];
         let done = match standing {
-            Standing::Unchanged(entry) => {
-                let mut report = report_of(entry);
-                (report.state, report.skip) = (State::Skipped, Some(Skip::Unchanged { was: entry.state }));
-                return Some(report);
-            }
-            Standing::FailedBefore(entry) => {
-                return Some(DocumentReport { failed_before: true, ..report_of(entry) });
+            Standing::Unchanged | Standing::FailedBefore => {
+                let ledger = self.ledger.lock().unwrap_or_else(|e| e.into_inner());
+                let entry = ledger.journal.get(&input.document).and_then(History::last);
+                return Some(standing.report(entry.expect("a standing is the journal's")));
             }
             Standing::Unreadable(error) => {
                 let failure = failure_of(error.clone());
@@ -266,7 +263,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             pipeline_hash: job.pipeline_hash.to_owned(),
             quarry: QUARRY_VERSION,
         };
-        names.set_end(walked.state(), &provenance.line());
+        names.set_end(walked.state(), &walked.partial, &provenance.line());
         let mut entry = self.entry(input, document.sha256.clone(), key.clone());
         entry.names = paths.iter().map(|p| shown(p, &job.plan.folder)).collect();
         match self.write_outputs(&names, &provenance, &paths, &mut entry, &mut walked) {
@@ -274,6 +271,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             Err(Wrote::Failed(failure)) => return Ok(fail(walked, failure, Some(&paths))),
             Err(Wrote::Fatal(error)) => return Err(End::Fatal(error)),
         }
+        entry.values = names.values_of(job.plan.eval.iter().flat_map(|eval| eval.steps()));
         (entry.state, entry.seconds) = (walked.state(), seconds());
         fill(&mut entry, walked);
         Ok(entry)
@@ -325,8 +323,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             let (done, to_do, left) = self.progress.now(self.model.load_seconds());
             job.env.observer.on(&Event::Progress { done, to_do, left });
         };
-        let (plan, evaluator, cancel) = (job.plan, job.env.evaluator, &job.env.cancel);
-        let library = job.env.library;
+        let (plan, evaluator, cancel, library) = (job.plan, job.env.evaluator, &job.env.cancel, job.env.library);
         Walk { plan, evaluator, model: self.model, cancel, library, started, tell: &tell }.run(document, names, walked)
     }
 
@@ -383,7 +380,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             sha256,
             key,
             pipeline: self.job.pipeline_hash.to_owned(),
-            run: self.job.run.id.clone(),
+            run: self.job.stamp.clone(),
             state: State::Ok,
             failure: None,
             partial: Vec::new(),
@@ -392,6 +389,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             names: Vec::new(),
             pages: Vec::new(),
             rows: Vec::new(),
+            values: Default::default(),
             usage: Default::default(),
             seconds: 0.0,
             attempts: 0,
@@ -482,18 +480,4 @@ fn failure_of(error: StepError) -> Failure {
 fn fill(entry: &mut Entry, walked: Walked) {
     (entry.partial, entry.notes) = (walked.partial, walked.notes);
     (entry.coverage, entry.usage) = (walked.coverage, walked.usage);
-}
-
-fn report_of(entry: &Entry) -> DocumentReport {
-    DocumentReport {
-        sha256: (!entry.sha256.is_empty()).then(|| entry.sha256.clone()),
-        failure: entry.failure.clone(),
-        partial: entry.partial.clone(),
-        notes: entry.notes.clone(),
-        coverage: entry.coverage.clone(),
-        usage: entry.usage,
-        seconds: entry.seconds,
-        outputs: entry.pages.iter().map(|p| p.path.clone()).collect(),
-        ..DocumentReport::new(entry.document.clone(), entry.state)
-    }
 }

@@ -3,9 +3,11 @@
 //! A page is on the disk before the journal says so; a row is in the journal before it is in its table. So whatever
 //! the journal claims is there, or can be built from it. Knows no model and no step.
 
+pub mod claims;
 pub mod file_names;
 mod pages;
 mod provenance;
+mod review;
 mod tables;
 
 pub use pages::{PageError, is_intact, mark, write_page};
@@ -31,12 +33,18 @@ pub enum Output {
 
 /// Evaluates an output over the names of a document. The error is one line, without the output's name.
 pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance) -> Result<Output, String> {
+    // A review's own condition names what only the review knows.
     if let Some(only) = &output.only
+        && !matches!(output.content, OutputContent::Review { .. })
         && !scope.holds(only)?
     {
         return Ok(Output::Nothing);
     }
     match &output.content {
+        OutputContent::Review { steps } => {
+            let row = review::row(steps, output.only.as_deref(), scope, provenance)?;
+            Ok(row.map_or(Output::Nothing, |text| Output::Rows(vec![Row { key: None, text }])))
+        }
         OutputContent::Text(expression) => {
             let text = match scope.evaluate(expression)? {
                 Value::Null => return Ok(Output::Missing(expression.clone())),
@@ -70,12 +78,13 @@ pub fn evaluate(output: &OutputPlan, scope: &mut Scope, provenance: &Provenance)
     }
 }
 
-/// Returns the columns' names of a table that has a line for them.
+/// Returns what stands above the rows of a table: the columns' names, or the frame of a page.
 pub fn header(output: &OutputPlan) -> Option<String> {
     match &output.content {
         OutputContent::Records { fields, .. } if output.format == OutputFormat::Csv => {
             tables::header_text(fields.iter().map(|(name, _)| name.as_str())).ok()
         }
+        OutputContent::Review { .. } => Some(review::head(&output.name)),
         _ => None,
     }
 }

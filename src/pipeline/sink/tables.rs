@@ -4,6 +4,7 @@
 //! document that fails keeps the row of its last success, which names the bytes it was made from; rows of documents
 //! that are gone are kept behind the others; so are rows that no journal knows. Each is said.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::provenance::Provenance;
+use super::review;
 use crate::pipeline::disk::Disk;
 use crate::pipeline::journal::{History, Row};
 use crate::pipeline::plan::OutputFormat;
@@ -21,6 +23,7 @@ pub struct Table {
     path: PathBuf,
     shown: String,
     header: Option<String>,
+    format: OutputFormat,
     /// Rows found in the file that the journal does not know, by the document they name.
     adopted: BTreeMap<String, Vec<String>>,
     /// Rows found in the file that name no document we know of.
@@ -63,6 +66,7 @@ impl Table {
             path: path.to_path_buf(),
             shown,
             header,
+            format,
             adopted: BTreeMap::new(),
             foreign: Vec::new(),
             written: bytes.as_deref().map(blake3::hash),
@@ -71,13 +75,12 @@ impl Table {
         let mut known: HashMap<&str, usize> = HashMap::new();
         journaled.for_each(|text| *known.entry(text).or_default() += 1);
         let mut unknown = Vec::new();
-        for row in rows_in(bytes.as_deref().unwrap_or_default(), format).map_err(fault)? {
-            match known.get_mut(row.as_str()) {
-                Some(count) if *count > 0 => *count -= 1,
-                _ if Some(&row) == table.header.as_ref() => {}
-                _ => unknown.push(row),
-            }
-        }
+        let sort_out = &mut |row: &str| match known.get_mut(row) {
+            Some(count) if *count > 0 => *count -= 1,
+            _ if Some(row) == table.header.as_deref() => {}
+            _ => unknown.push(row.to_owned()),
+        };
+        for_each_row(bytes.as_deref().unwrap_or_default(), format, sort_out).map_err(fault)?;
         for row in unknown {
             match document_of(&row, format) {
                 Some(document) if is_input(&document) || histories.contains_key(&document) => {
@@ -112,19 +115,30 @@ impl Table {
         parts: &Path,
         disk: &Disk,
     ) -> Result<Filled, TableError> {
-        let (text, filled) = self.text(order, histories);
-        let hash = blake3::hash(text.as_bytes());
+        let (rows, filled) = self.rows(order, histories);
+        let foot = (self.format == OutputFormat::Review).then(review::foot);
+        let rows = || rows.iter().map(AsRef::as_ref);
+        let lines = || self.header.as_deref().into_iter().chain(rows()).chain(foot.as_deref());
+        let mut hasher = blake3::Hasher::new();
+        lines().for_each(|line| {
+            hasher.update(line.as_bytes()).update(b"\n");
+        });
+        let hash = hasher.finalize();
         if self.written != Some(hash) {
-            let replaced = disk.replace(parts, &self.path, text.as_bytes());
+            // A table of many documents is larger than the memory that it should take to write it.
+            let replaced = disk.replace_by(parts, &self.path, &mut |file| {
+                lines().try_for_each(|line| file.write_all(line.as_bytes()).and_then(|()| file.write_all(b"\n")))
+            });
             replaced.map_err(|source| TableError { path: self.path.clone(), source })?;
             self.written = Some(hash);
         }
         Ok(filled)
     }
 
-    fn text(&self, order: &[&str], histories: &BTreeMap<String, History>) -> (String, Filled) {
+    /// Returns every row, in the order of the file.
+    fn rows<'a>(&'a self, order: &[&str], histories: &'a BTreeMap<String, History>) -> (Vec<Cow<'a, str>>, Filled) {
         let mut filled = Filled { foreign: self.foreign.len(), ..Filled::default() };
-        let mut rows: Vec<(Option<&str>, &str)> = Vec::new(); // (key, text)
+        let mut rows: Vec<(Option<&'a str>, Cow<'a, str>)> = Vec::new(); // (key, text)
         let inputs: std::collections::HashSet<&str> = order.iter().copied().collect();
         for document in order {
             self.collect(document, histories.get(*document), &mut rows);
@@ -140,33 +154,43 @@ impl Table {
             if let Some(key) = key {
                 let is_kept = |by: &usize| at >= num_live && *by < num_live;
                 if !keeper.get(key).is_some_and(is_kept) {
-                    keeper.insert(key, at);
+                    keeper.insert(*key, at);
                 }
             }
         }
-        let mut text = self.header.iter().map(|h| format!("{h}\n")).collect::<String>();
-        for (at, (key, row)) in rows.iter().enumerate() {
+        let mut kept = Vec::with_capacity(rows.len());
+        for (at, (key, row)) in rows.into_iter().enumerate() {
             if key.is_some_and(|k| keeper.get(k) != Some(&at)) {
                 filled.replaced += 1;
                 continue;
             }
             filled.rows += 1;
             filled.of_gone += usize::from(at >= num_live);
-            text.push_str(row);
-            text.push('\n');
+            kept.push(row);
         }
-        for row in &self.foreign {
-            filled.rows += 1;
-            text.push_str(row);
-            text.push('\n');
-        }
-        (text, filled)
+        filled.rows += self.foreign.len();
+        kept.extend(self.foreign.iter().map(|row| Cow::Borrowed(row.as_str())));
+        (kept, filled)
     }
 
-    fn collect<'a>(&'a self, document: &str, history: Option<&'a History>, rows: &mut Vec<(Option<&'a str>, &'a str)>) {
+    fn collect<'a>(
+        &'a self,
+        document: &str,
+        history: Option<&'a History>,
+        rows: &mut Vec<(Option<&'a str>, Cow<'a, str>)>,
+    ) {
+        // Who reviews must see what failed, whatever it gave before.
+        if let Some(failed) = history.and_then(|h| h.failed.as_ref()).filter(|_| self.format == OutputFormat::Review) {
+            rows.push((None, Cow::Owned(review::failed_row(failed))));
+            return;
+        }
         match history.filter(|h| h.good.is_some()) {
-            Some(history) => rows.extend(self.rows_of(history).iter().map(|r| (r.key.as_deref(), r.text.as_str()))),
-            None => rows.extend(self.adopted.get(document).into_iter().flatten().map(|text| (None, text.as_str()))),
+            Some(history) => {
+                rows.extend(self.rows_of(history).iter().map(|r| (r.key.as_deref(), r.text.as_str().into())))
+            }
+            None => {
+                rows.extend(self.adopted.get(document).into_iter().flatten().map(|text| (None, text.as_str().into())))
+            }
         }
     }
 }
@@ -216,17 +240,22 @@ fn csv_line(cells: impl Iterator<Item = String>) -> Result<String, String> {
     Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
 }
 
-/// Splits a file into its rows, each as [`row_text`] writes it.
-fn rows_in(bytes: &[u8], format: OutputFormat) -> io::Result<Vec<String>> {
+/// Shows `each` the rows of a file, as [`row_text`] writes them.
+fn for_each_row(bytes: &[u8], format: OutputFormat, each: &mut dyn FnMut(&str)) -> io::Result<()> {
     let text = String::from_utf8_lossy(bytes);
+    if format == OutputFormat::Review {
+        return Ok(()); // the page holds nothing of its own: corrections are saved beside it
+    }
     if format != OutputFormat::Csv {
-        return Ok(text.split('\n').filter(|l| !l.trim().is_empty()).map(str::to_owned).collect());
+        text.split('\n').filter(|l| !l.trim().is_empty()).for_each(each);
+        return Ok(());
     }
     let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-    let lines = reader
-        .records()
-        .map(|r| csv_line(r.map_err(io::Error::other)?.iter().map(str::to_owned)).map_err(io::Error::other));
-    lines.collect()
+    for record in reader.records() {
+        let record = record.map_err(io::Error::other)?;
+        each(&csv_line(record.iter().map(str::to_owned)).map_err(io::Error::other)?);
+    }
+    Ok(())
 }
 
 /// Returns the document that a row's provenance names.
@@ -280,12 +309,13 @@ mod tests {
             names: Vec::new(),
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows }],
+            values: Default::default(),
             usage: Usage::default(),
             seconds: 0.0,
             attempts: 0,
             first_failed: None,
         };
-        (document.into(), History { good: Some(entry), failed: None })
+        (document.into(), History { good: Some(Box::new(entry)), failed: None })
     }
 
     fn check_table(

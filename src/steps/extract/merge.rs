@@ -117,7 +117,8 @@ impl Merge {
                 }
                 continue;
             }
-            let is_added = matches!(field.as_str(), "at" | "quoted" | "conflicts");
+            let is_added =
+                matches!(field.as_str(), "at" | "quoted" | "conflicts") || value.is_object() && field == "evidence";
             if own.is_null() {
                 *own = value;
             } else if *own != value && !value.is_null() && !is_added {
@@ -170,33 +171,6 @@ impl Merge {
             });
         }
     }
-}
-
-/// The one object of a document: the first part that says something about a field is believed, and what other parts
-/// say differently is kept beside it. `None` where there was no part.
-pub fn one(items: Vec<Item>, schema: &Value, notes: &mut Vec<String>) -> Option<Value> {
-    let mut items = items.into_iter();
-    let mut first = items.next()?;
-    let merge = Merge { union: lists_of(schema), ..Merge::default() };
-    for item in items {
-        merge.join(&mut first, item);
-    }
-    if let Some(Value::Array(conflicts)) = first.fields.get("conflicts") {
-        let mut fields: Vec<&str> =
-            conflicts.iter().filter_map(Value::as_object).flat_map(|c| c.keys().map(String::as_str)).collect();
-        fields.sort_unstable();
-        fields.dedup();
-        notes
-            .push(format!("parts disagree on {}: the first is kept, the others are in `conflicts`", fields.join(", ")));
-    }
-    Some(first.into_value())
-}
-
-fn lists_of(schema: &Value) -> Vec<String> {
-    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
-    let is_list =
-        |f: &Value| f.get("type").is_some_and(|t| t == "array") || f.get("$ref").is_some_and(|r| r == "builtin:turns");
-    properties.filter(|(_, f)| is_list(f)).map(|(n, _)| n.clone()).collect()
 }
 
 fn parse(rule: &str) -> Option<Same> {

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::inference::engine::GenerateError;
+use crate::inference::engine::{Constraint, FinishReason, GenerateError};
 use crate::steps::fakes::{self, Fake, meeting, plain};
 
 fn options(more: Value) -> Value {

@@ -1,12 +1,14 @@
 //! What must hold of an item before it is kept: the author's expressions, and the model's own yes or no.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::items::Item;
+use super::record::Record;
 use crate::steps::ask::Asker;
 use crate::steps::options::Reader;
 use crate::steps::parts::{Part, Piece};
 use crate::steps::prompt::{Expression, Templates, texts};
+use crate::steps::schema::{Validator, may_be_missing};
 use crate::steps::text::clip;
 use crate::steps::{StepContext, StepError, StepOutput};
 
@@ -60,6 +62,7 @@ impl Verify {
             let mut kept = Vec::new();
             for item in items.drain(..) {
                 names["item"] = Value::Object(item.fields.clone());
+                names["out"] = names["item"].clone();
                 if Templates::new().test(expression, &names)? { kept.push(item) } else { dropped.push(item) }
             }
             *items = kept;
@@ -73,6 +76,55 @@ impl Verify {
             }
         }
         Ok(())
+    }
+
+    /// Returns what does not hold of a record: the expressions, as they are written, and the schema's keywords. A field
+    /// that the record leaves out is none.
+    pub fn failed(
+        &self,
+        cx: &StepContext<'_>,
+        validator: &Validator,
+        record: &Map<String, Value>,
+    ) -> Result<Vec<String>, StepError> {
+        let mut names = cx.names.clone();
+        let mut whole = record.clone();
+        for field in validator.fields() {
+            whole.entry(field).or_insert(Value::Null);
+        }
+        names["out"] = Value::Object(whole);
+        names["item"] = names["out"].clone();
+        let mut failed = Vec::new();
+        for expression in &self.expressions {
+            if !Templates::new().test(expression, &names)? {
+                failed.push(expression.source().trim().to_owned());
+            }
+        }
+        failed.extend(validator.fault(&Value::Object(record.clone())));
+        Ok(failed)
+    }
+
+    /// Takes out the values of a record whose quote does not say them, where the schema lets them be missing; where it
+    /// does not, the document is partial.
+    pub fn withhold(&self, record: &mut Record, schema: &Value, out: &mut StepOutput) {
+        let Some(least) = self.support else { return };
+        let support = |e: &Value| e.get("support").and_then(Value::as_f64);
+        let weak: Vec<(String, f64)> = record
+            .evidence
+            .iter()
+            .filter_map(|(name, e)| Some((name.clone(), support(e).filter(|s| *s < least)?)))
+            .collect();
+        for (name, support) in weak {
+            let Some(can_be_null) = may_be_missing(schema, &name) else {
+                out.partial.push(format!("`{name}` has a support of {support}, below {least}"));
+                continue;
+            };
+            if can_be_null {
+                record.fields.insert(name.clone(), Value::Null);
+            } else {
+                record.fields.remove(&name);
+            }
+            out.notes.push(format!("left out `{name}`: its quote has a support of {support}, below {least}"));
+        }
     }
 
     /// Asks of each item whether it is true of the turns read for it. The odds of yes against no are taken against
@@ -92,7 +144,7 @@ impl Verify {
                 item.window.iter().map(|&t| Piece { turn: Some(t), range: cx.document.turns[t].range.clone() });
             let text = Part { pieces: pieces.collect(), num_tokens: 0 }.speech(cx.document);
             let says = item.fields.iter().filter(|(k, v)| {
-                !v.is_null() && !matches!(k.as_str(), "evidence" | "at" | "said" | "quoted" | "support")
+                !v.is_null() && !matches!(k.as_str(), "evidence" | "at" | "said" | "quoted" | "support" | "conflicts")
             });
             let says: Vec<String> = says
                 .map(|(k, v)| format!("{k}: {}", v.as_str().map_or_else(|| v.to_string(), str::to_owned)))

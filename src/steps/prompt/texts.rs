@@ -44,7 +44,8 @@ prompt!(
     /// The opening words of that sentence: `transcript`, `language_name`.
     ABOUT_OPENING, "about-opening.md.j2");
 prompt!(
-    /// Items of one part as JSON: `text`, `instruct`, `examples`, `fields`, `many`.
+    /// Items of one part as JSON: `text`, `instruct`, `examples` (`text`, `out`), `fields`, `many`, `quoting`,
+    /// `complaint`.
     EXTRACT, "extract.md.j2");
 prompt!(
     /// One item about one candidate: `text`, `instruct`, `examples`, `fields`, `speaker`, `said`.
@@ -53,7 +54,10 @@ prompt!(
     /// A question to be answered yes or no: `text`, `instruct`, `said`, `speaker`, `item`.
     SUPPORT, "support.md.j2");
 prompt!(
-    /// Which label fits: `text`, `labels`, `instruct`.
+    /// Whether a quote says what a field holds, yes or no: `quote`, `field`, `value`.
+    SAYS, "says.md.j2");
+prompt!(
+    /// Which label fits: `text`, `labels`, `instruct`, `examples` (`text`, `label`).
     CLASSIFY, "classify.md.j2");
 
 prompt!(
@@ -78,7 +82,7 @@ mod tests {
     #[test]
     fn every_compiled_in_prompt_is_a_valid_template() {
         let first = [&SYSTEM, &NOTE, &NOTE_OPENING, &WRITE, &REFINE, &ABOUT, &EXTRACT, &EXTRACT_ONE, &SUPPORT];
-        for text in first.into_iter().chain([&ABOUT_OPENING, &CLASSIFY, &RELEVANT, &ANSWERABLE, &ANSWER]) {
+        for text in first.into_iter().chain([&ABOUT_OPENING, &SAYS, &CLASSIFY, &RELEVANT, &ANSWERABLE, &ANSWER]) {
             assert!(!text.source().trim().is_empty());
         }
     }

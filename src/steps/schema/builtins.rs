@@ -99,6 +99,21 @@ pub fn resolve(schema: &Value, scope: &Scope) -> Result<Value, String> {
     Ok(resolved)
 }
 
+/// Returns a schema in which the dynamic types take whatever a document like this could hold: ids of its turns, its
+/// speakers, and any text for quotes and dates, which stand in parts of it.
+pub fn resolve_openly(schema: &Value, scope: &Scope) -> Value {
+    match schema {
+        Value::Object(map) => match builtin_of(map) {
+            Some(Builtin::Turns) => json!({ "type": "array", "items": { "enum": scope.turns } }),
+            Some(Builtin::Speaker) => json!({ "enum": scope.speakers }),
+            Some(Builtin::Quote | Builtin::When) => json!({ "type": "string" }),
+            None => map.iter().map(|(k, v)| (k.clone(), resolve_openly(v, scope))).collect(),
+        },
+        Value::Array(list) => list.iter().map(|v| resolve_openly(v, scope)).collect(),
+        other => other.clone(),
+    }
+}
+
 fn walk(schema: &Value, scope: &Scope) -> Result<Value, String> {
     let Value::Object(map) = schema else { return Ok(schema.clone()) };
     if let Some(builtin) = builtin_of(map) {

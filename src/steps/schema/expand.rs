@@ -50,6 +50,33 @@ const ANNOTATIONS: &[&str] = &[
     "contentMediaType",
     "contentEncoding",
 ];
+/// Keywords that cannot be enforced token by token: a finished value is held against them. Each with whether it holds
+/// one schema, a list of them or a mapping of them, or a value.
+const AFTERWARDS: &[(&str, Holds)] = &[
+    ("not", Holds::Schema),
+    ("if", Holds::Schema),
+    ("then", Holds::Schema),
+    ("else", Holds::Schema),
+    ("contains", Holds::Schema),
+    ("propertyNames", Holds::Schema),
+    ("unevaluatedItems", Holds::Schema),
+    ("unevaluatedProperties", Holds::Schema),
+    ("dependentSchemas", Holds::Schemas),
+    ("uniqueItems", Holds::Value),
+    ("minContains", Holds::Value),
+    ("maxContains", Holds::Value),
+    ("dependentRequired", Holds::Value),
+];
+/// Formats that the grammar engine knows.
+const FORMATS: &[&str] = &["date", "time", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri"];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Holds {
+    Schema,
+    Schemas,
+    Value,
+}
+
 const BUILTINS: &[&str] = &["turns", "quote", "speaker", "when"];
 
 /// A string without a limit of its own may not run on until the tokens are gone.
@@ -70,7 +97,70 @@ pub struct SchemaFault {
 /// out, strings and lists without a limit given one, objects closed. A JSON Schema comes back the same but for that,
 /// so that expanding twice changes nothing.
 pub fn expand(written: &Value) -> Result<Value, Vec<SchemaFault>> {
-    let mut walk = Walk { faults: Vec::new(), path: Vec::new(), nodes: 0 };
+    expanded(written, false)
+}
+
+/// As [`expand`], for a caller that holds the finished value against the schema: keywords that cannot be enforced
+/// while decoding stay in it. [`decodable`] takes them out again and names them.
+pub fn expand_for_validation(written: &Value) -> Result<Value, Vec<SchemaFault>> {
+    expanded(written, true)
+}
+
+/// Returns what of a schema can be enforced while decoding, and the keywords that cannot, each once, in order.
+pub fn decodable(schema: &Value) -> (Value, Vec<String>) {
+    let mut left_out = std::collections::BTreeSet::new();
+    let schema = without_afterwards(schema, &mut left_out);
+    (schema, left_out.into_iter().collect())
+}
+
+fn without_afterwards(schema: &Value, left_out: &mut std::collections::BTreeSet<String>) -> Value {
+    let Value::Object(map) = schema else { return schema.clone() };
+    let mut out = Map::new();
+    for (key, value) in map {
+        let value = match (key.as_str(), value) {
+            (key, _) if AFTERWARDS.iter().any(|(k, _)| *k == key) => {
+                left_out.insert(key.to_owned());
+                continue;
+            }
+            ("format", Value::String(name)) if !FORMATS.contains(&name.as_str()) => {
+                left_out.insert(format!("format: {name}"));
+                continue;
+            }
+            ("properties" | "$defs" | "definitions" | "patternProperties", Value::Object(named)) => {
+                named.iter().map(|(k, v)| (k.clone(), without_afterwards(v, left_out))).collect()
+            }
+            ("oneOf", Value::Array(list)) if map.get("anyOf").is_none() => {
+                // Of several that fit, one alone: that is known when the value is there.
+                if !are_disjoint(list) {
+                    left_out.insert("oneOf".into());
+                }
+                let list = list.iter().map(|v| without_afterwards(v, left_out)).collect();
+                out.insert("anyOf".into(), list);
+                continue;
+            }
+            ("anyOf" | "oneOf" | "allOf" | "prefixItems" | "items", Value::Array(list)) => {
+                list.iter().map(|v| without_afterwards(v, left_out)).collect()
+            }
+            ("items" | "additionalItems" | "additionalProperties", _) => without_afterwards(value, left_out),
+            _ => value.clone(),
+        };
+        out.insert(key.clone(), value);
+    }
+    Value::Object(out)
+}
+
+/// Whether no value can fit two of these: each is of a type of its own.
+fn are_disjoint(schemas: &[Value]) -> bool {
+    let mut seen = std::collections::BTreeSet::new();
+    schemas.iter().all(|s| match s.get("type").and_then(Value::as_str) {
+        Some("integer") => seen.insert("number"),
+        Some(kind) => seen.insert(kind),
+        None => s.get("$ref").is_some_and(|r| seen.insert(if r == "builtin:turns" { "array" } else { "string" })),
+    })
+}
+
+fn expanded(written: &Value, keeps_afterwards: bool) -> Result<Value, Vec<SchemaFault>> {
+    let mut walk = Walk { faults: Vec::new(), path: Vec::new(), nodes: 0, keeps_afterwards };
     let schema = if is_json_schema(written) { walk.schema(written) } else { walk.short(written) };
     if walk.faults.is_empty() { Ok(schema) } else { Err(walk.faults) }
 }
@@ -78,8 +168,10 @@ pub fn expand(written: &Value) -> Result<Value, Vec<SchemaFault>> {
 /// A mapping whose keys are all keywords is a JSON Schema; anything else is the short form.
 fn is_json_schema(written: &Value) -> bool {
     let Value::Object(map) = written else { return false };
-    let is_keyword =
-        |k: &String| IMPLEMENTED.contains(&k.as_str()) || ANNOTATIONS.contains(&k.as_str()) || k.starts_with('$');
+    let is_keyword = |k: &String| {
+        let known = IMPLEMENTED.contains(&k.as_str()) || ANNOTATIONS.contains(&k.as_str()) || k.starts_with('$');
+        known || AFTERWARDS.iter().any(|(name, _)| name == k)
+    };
     let tells = ["type", "$ref", "properties", "anyOf", "oneOf", "allOf", "enum", "const", "$schema"];
     // `{ type: string, total: number }` describes two fields; `{ type: object, required: [..], minProprties: 1 }` is a
     // schema with a typo: the type decides.
@@ -96,6 +188,7 @@ struct Walk {
     faults: Vec<SchemaFault>,
     path: Vec<String>,
     nodes: usize,
+    keeps_afterwards: bool,
 }
 
 impl Walk {
@@ -188,6 +281,17 @@ impl Walk {
                 "anyOf" | "oneOf" | "allOf" | "prefixItems" => self.each_of_list(key, value),
                 "items" | "additionalItems" | "additionalProperties" => self.below(key, |w| w.schema(value)),
                 "$ref" => self.reference(value),
+                "format" if !self.keeps_afterwards && value.as_str().is_some_and(|f| !FORMATS.contains(&f)) => {
+                    let known = FORMATS.join(", ");
+                    self.below(key, |w| w.fault(format!("the format {value} cannot be decoded; known are {known}")))
+                }
+                name if self.keeps_afterwards && AFTERWARDS.iter().any(|(k, _)| *k == name) => {
+                    match AFTERWARDS.iter().find(|(k, _)| *k == name).map(|(_, holds)| *holds) {
+                        Some(Holds::Schema) => self.below(key, |w| w.schema(value)),
+                        Some(Holds::Schemas) => self.each_of_map(key, value),
+                        _ => value.clone(),
+                    }
+                }
                 _ if IMPLEMENTED.contains(&key.as_str()) || ANNOTATIONS.contains(&key.as_str()) => value.clone(),
                 _ => {
                     let near = crate::diagnostic::suggest(key, IMPLEMENTED.iter().copied());
@@ -229,7 +333,9 @@ impl Walk {
 
 /// Gives what is open a limit.
 fn bound(schema: &mut Map<String, Value>) {
-    let is = |schema: &Map<String, Value>, name: &str| schema.get("type").is_some_and(|t| t == name);
+    let is = |schema: &Map<String, Value>, name: &str| {
+        schema.get("type").is_some_and(|t| t == name || t.as_array().is_some_and(|l| l.iter().any(|t| t == name)))
+    };
     let has = |schema: &Map<String, Value>, keys: &[&str]| keys.iter().any(|k| schema.contains_key(*k));
     if is(schema, "string") && !has(schema, &["maxLength", "enum", "const", "format", "pattern"]) {
         schema.insert("maxLength".into(), json!(MAX_LENGTH));

@@ -7,17 +7,32 @@
 mod builtins;
 mod expand;
 mod salvage;
+mod validate;
 
 use serde_json::Value;
 
 pub use builtins::{Builtin, Scope, builtin_fields, quotes, resolve, when};
-pub use expand::{SchemaFault, expand};
+pub use expand::{SchemaFault, decodable, expand, expand_for_validation};
 pub use salvage::{Salvaged, salvage};
+pub use validate::{Validator, may_be_missing};
 
 use super::{BuildContext, OptionFault};
 
 /// Reads a schema option: the name of one under `schemas`, or one written out. `None` where the key is off.
 pub fn from_options(cx: &BuildContext<'_>, key: &str) -> Result<Option<Value>, Vec<OptionFault>> {
+    read_options(cx, key, expand)
+}
+
+/// As [`from_options`], for a step that holds what it makes against the schema afterwards.
+pub fn from_options_for_validation(cx: &BuildContext<'_>, key: &str) -> Result<Option<Value>, Vec<OptionFault>> {
+    read_options(cx, key, expand_for_validation)
+}
+
+fn read_options(
+    cx: &BuildContext<'_>,
+    key: &str,
+    expand: fn(&Value) -> Result<Value, Vec<SchemaFault>>,
+) -> Result<Option<Value>, Vec<OptionFault>> {
     let Some(written) = cx.options.get(key).filter(|v| !v.is_null()) else { return Ok(None) };
     let (written, prefix) = match written.as_str() {
         Some(name) => match cx.schemas.get(name) {

@@ -40,7 +40,7 @@ pub(in super::super) fn pdf_of(pages: &[Option<&str>], promised: usize, trailer:
 #[test]
 fn pages_cover_the_text_and_the_file_describes_itself() {
     let bytes = pdf_of(&[Some("First page."), Some("Second page.")], 2, "");
-    let document = parse(&bytes, &ReadOptions::default()).unwrap();
+    let document = parse(&bytes, &ReadOptions::default(), false).unwrap();
     let pages: Vec<_> = document.pages.iter().map(|p| document.text[p.range.clone()].trim()).collect();
     assert_eq!(pages, ["First page.", "Second page."]);
     assert_eq!(document.pages[1].range, document.pages[0].range.end..document.text.len());
@@ -51,7 +51,7 @@ fn pages_cover_the_text_and_the_file_describes_itself() {
 #[test]
 fn a_page_on_which_the_first_engine_panics_is_read_by_the_second() {
     let bytes = pdf_of(&[Some("one"), None, Some("three"), Some("")], 9, "");
-    let document = parse(&bytes, &ReadOptions::default()).unwrap();
+    let document = parse(&bytes, &ReadOptions::default(), false).unwrap();
     assert_eq!(document.text.trim_end(), "one\n\nlost\n\nthree");
     assert_eq!(
         document.warnings,
@@ -62,7 +62,7 @@ fn a_page_on_which_the_first_engine_panics_is_read_by_the_second() {
 #[test]
 fn a_pdf_without_words_or_over_a_limit_is_refused_by_name() {
     let check = |bytes: &[u8], options: ReadOptions, reason: ReadReason, part: &str| {
-        let (found, detail) = parse(bytes, &options).unwrap_err();
+        let (found, detail) = parse(bytes, &options, false).unwrap_err();
         assert_eq!(found, reason, "{detail}");
         assert!(detail.contains(part), "{detail}");
     };
@@ -95,12 +95,12 @@ fn the_second_engine_is_taken_where_the_first_lost_letters_or_words() {
 fn a_truncated_or_flipped_pdf_never_panics() {
     let bytes = pdf_of(&[Some("First page."), Some("Second page.")], 2, "");
     for end in (0..bytes.len()).step_by(7) {
-        let _ = parse(&bytes[..end], &ReadOptions::default());
+        let _ = parse(&bytes[..end], &ReadOptions::default(), false);
     }
     for at in (0..bytes.len()).step_by(5) {
         let mut flipped = bytes.clone();
         flipped[at] ^= 0x11;
-        let _ = parse(&flipped, &ReadOptions::default());
+        let _ = parse(&flipped, &ReadOptions::default(), false);
     }
 }
 

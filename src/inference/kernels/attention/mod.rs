@@ -161,8 +161,9 @@ impl Work<'_> {
         let table = self.spans[task.span].block_table;
         let blocks = s * SEGMENT / BLOCK_TOKENS..task.positions.min((s + 1) * SEGMENT).div_ceil(BLOCK_TOKENS);
         for first in blocks.clone().step_by(tile::BLOCKS_PER_STEP) {
-            let ids = &table[first..blocks.end.min(first + tile::BLOCKS_PER_STEP)];
-            tile.step(self.isa, self.cache, self.layer, task.kv_head, first * BLOCK_TOKENS, ids);
+            let end = blocks.end.min(first + tile::BLOCKS_PER_STEP);
+            let next = &table[end..blocks.end.min(end + tile::BLOCKS_PER_STEP)];
+            tile.step(self.isa, self.cache, self.layer, task.kv_head, first * BLOCK_TOKENS, &table[first..end], next);
         }
     }
 

@@ -121,6 +121,7 @@ pub(super) struct Tile {
     decay: Vec<f32>,          // what the earlier sums are scaled by; padded
     unpacked: Vec<Line>,      // keys, then values of a step in bfloat16, where they are kept in bytes
     scales: [Line; 2 * RUNS], // of the keys, then of the values, where they are kept in bytes
+    ask: [*const u8; BLOCKS_PER_STEP], // heads of the next step's blocks, to ask for meanwhile; null: nothing
     pub state: State,
 }
 
@@ -140,12 +141,19 @@ impl Tile {
             decay: vec![1.0; rows.next_multiple_of(LANES)],
             unpacked: vec![ZEROS; if kind == KvKind::Q8_0 { STEP * dim / LANES } else { 0 }],
             scales: [ZEROS; 2 * RUNS],
+            ask: [std::ptr::null(); BLOCKS_PER_STEP],
             state: State::new(rows, dim),
         }
     }
 
     fn rows(&self) -> usize {
         self.positions.len()
+    }
+
+    /// What rows from `r` on ask for while they are at block `b` of a step: the first rows for all.
+    fn to_ask(&self, r: usize, b: usize) -> *const u8 {
+        // Bytes are asked for where they are widened.
+        if r == 0 && self.kind == KvKind::Bf16 { self.ask[b] } else { std::ptr::null() }
     }
 
     /// Lines of a query row.
@@ -163,7 +171,8 @@ impl Tile {
         unsafe { scale_query(isa, self.kind, query, scale, to.cast()) }
     }
 
-    /// Takes in the keys and values of `blocks`, the first of which holds position `first_position` and more.
+    /// Takes in the keys and values of `blocks`, the first of which holds position `first_position` and more; those of
+    /// `next`, which come after them, are asked for meanwhile.
     pub fn step(
         &mut self,
         isa: Isa,
@@ -172,12 +181,17 @@ impl Tile {
         head: usize,
         first_position: usize,
         blocks: &[BlockId],
+        next: &[BlockId],
     ) {
         assert!(!blocks.is_empty() && blocks.len() <= BLOCKS_PER_STEP, "{} blocks in a step", blocks.len());
         assert_eq!((cache.shape().kind, cache.shape().head_dim), (self.kind, self.dim), "the tile's kind of cache");
         let mut bytes = [std::ptr::null(); BLOCKS_PER_STEP];
         for (bytes, block) in bytes.iter_mut().zip(blocks) {
             *bytes = cache.head(layer, *block, head).as_ptr();
+        }
+        self.ask = [std::ptr::null(); BLOCKS_PER_STEP];
+        for (ask, block) in self.ask.iter_mut().zip(next) {
+            *ask = cache.head(layer, *block, head).as_ptr();
         }
         // SAFETY: each pointer is to a head of a block of this kind and size; `isa` is available.
         unsafe { step(isa, self, &bytes, blocks.len(), first_position) }
@@ -267,8 +281,12 @@ unsafe fn unpack<L: Lanes>(
         let keys = std::array::from_fn(|b| to.add(b * elements * 2).cast_const());
         let values = std::array::from_fn(|b| to.add((BLOCKS_PER_STEP + b) * elements * 2).cast_const());
         for (b, block) in blocks.iter().enumerate().take(n) {
-            for (from, to) in [(*block, keys[b]), (block.add(elements), values[b])] {
+            for (offset, to) in [(0, keys[b]), (elements, values[b])] {
+                let from = block.add(offset);
                 for i in (0..elements).step_by(2 * LANES) {
+                    if !tile.ask[b].is_null() {
+                        L::prefetch(tile.ask[b].wrapping_add(offset + i));
+                    }
                     L::store_bytes(L::load_i8_as_bf16(from.add(i).cast()), to.cast_mut().add(i * 2));
                 }
             }
@@ -328,7 +346,12 @@ unsafe fn scores_bf16<L: Lanes, const N: usize>(
         }
         for (b, keys) in keys.iter().enumerate().take(n) {
             let mut acc = [[L::splat(0.0); 2]; N];
+            let ask = tile.to_ask(r, b);
             for i in 0..pairs {
+                if !ask.is_null() {
+                    L::prefetch(ask.wrapping_add(i * 128));
+                    L::prefetch(ask.wrapping_add(i * 128 + 64));
+                }
                 let k = [L::load_bytes(keys.add(i * 128)), L::load_bytes(keys.add(i * 128 + 64))];
                 for t in 0..N {
                     let q = *queries[t].add(i);
@@ -503,8 +526,15 @@ unsafe fn weigh_pieces<L: Lanes, const N: usize, const V: usize>(
             }
         }
         for (b, values) in values.iter().enumerate().take(n) {
+            let ask = tile.to_ask(r, b);
             for j in 0..BLOCK_TOKENS / 2 {
                 let at = values.add((j * dim + piece) * 4);
+                if !ask.is_null() {
+                    for v in 0..V {
+                        // Behind the keys, which take as many bytes.
+                        L::prefetch(ask.wrapping_add((BLOCK_TOKENS / 2 * dim + j * dim + piece) * 4 + v * 64));
+                    }
+                }
                 let mut pairs = [L::load_bytes(at); V];
                 for v in 1..V {
                     pairs[v] = L::load_bytes(at.add(v * 64));

@@ -65,7 +65,7 @@ pub trait Lanes: Copy {
     unsafe fn ints_load_i8(p: *const i8) -> Self::Ints;
     unsafe fn load_bytes(p: *const u8) -> Self::Bytes;
     unsafe fn store_bytes(x: Self::Bytes, p: *mut u8);
-    /// Asks for the cache line at `p`, which need not be valid; without effect on results.
+    /// Asks for the cache line at `p`, which need not be valid, into the second cache; without effect on results.
     unsafe fn prefetch(p: *const u8);
     /// The low four bits of each byte.
     unsafe fn low_nibbles(x: Self::Bytes) -> Self::Bytes;

@@ -174,7 +174,7 @@ fn outputs_say_what_they_are() {
 
     assert_eq!(
         output_fault("^{ path: a.md }"),
-        "`outputs[0]` has neither `content` nor `fields` | `content: steps.x` writes one text per document, `fields: { … }` one record"
+        "`outputs[0]` has neither `content` nor `fields` | `content: steps.x` writes one text per document, `fields: { … }` one record, `review` one page"
     );
     assert_eq!(
         output_fault("{ path: ^\"{{ doc.stem }}.html\", content: doc.text }"),

@@ -252,6 +252,7 @@ impl Stage {
                 deadline: None,
                 events: None,
             },
+            eval: None,
             tests: Vec::new(),
             folder,
         };
