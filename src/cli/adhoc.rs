@@ -43,6 +43,15 @@ pub struct SummarizeArgs {
     /// What it is about, in words for the model
     #[arg(long, value_name = "TEXT")]
     pub focus: Option<String>,
+    /// A question that the summary is to answer
+    #[arg(long, value_name = "TEXT")]
+    pub query: Option<String>,
+    /// How a long document is read: auto, stuff, notes, map-reduce, refine or tree
+    #[arg(long, value_name = "NAME")]
+    pub strategy: Option<String>,
+    /// The language to write in, as a tag such as de [default: the document's own]
+    #[arg(long, value_name = "TAG")]
+    pub language: Option<String>,
 }
 
 /// Extract records of a shape that you say from documents
@@ -77,8 +86,12 @@ pub struct ClassifyArgs {
 pub fn summarize(args: &SummarizeArgs, settings: &Settings) -> Result<Exit, Failure> {
     let mut step =
         json!({ "id": "result", "use": "summarize", "length": format!("{} words", args.words), "cite": "turns" });
-    if let Some(focus) = &args.focus {
-        step["focus"] = json!(focus);
+    let given =
+        [("focus", &args.focus), ("query", &args.query), ("strategy", &args.strategy), ("language", &args.language)];
+    for (key, value) in given {
+        if let Some(value) = value {
+            step[key] = json!(value);
+        }
     }
     let show = |record: &Value| record["result"]["cited"].as_str().unwrap_or_default().to_owned();
     job("summarize", &args.job, step, settings, &show)

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::prompt::{Template, TemplateFault, Templates, counted, texts};
 use super::{Reason, StepContext, StepError};
+use crate::corpus::document::Document;
 use crate::inference::engine::{
     CallAnswer, CallChoice, CallRequest, CancelToken, Chat, ChatDocument, Completion, Constraint, GenerateError,
     GenerateRequest, Generator, Message, Prompt, Role, ScoreRequest, Tools, Usage,
@@ -268,7 +269,11 @@ fn ends_the_step(error: &GenerateError) -> bool {
 
 /// The document's language as its reader found it: `en`, `de`, …; empty where it is not known.
 pub fn language(cx: &StepContext<'_>) -> String {
-    let tag = cx.document.meta.get("language").map(String::as_str).unwrap_or_default();
+    language_of(cx.document)
+}
+
+pub fn language_of(document: &Document) -> String {
+    let tag = document.meta.get("language").map(String::as_str).unwrap_or_default();
     match tag.to_lowercase().as_str() {
         // whatlang's three letters and the usual two are both met with.
         "deu" | "ger" => "de".into(),

@@ -5,6 +5,7 @@
 //! in the document, that the turn holds (its speaker's name counts as a word of it). 1 says that the turn holds all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use super::prompt::date_phrases;
 use super::text::{content, is_stopword, sentences, similarity, squeeze, words};
@@ -70,9 +71,18 @@ pub struct Ground {
     all_words: BTreeSet<String>,
     running: String, // the text's words, each between spaces
     nouns_are_capitalized: bool,
+    first_person: &'static [&'static str], // of the document's language, beside English and German
+    /// The sentences are in another language than the document: its words cannot hold them, names and numbers can.
+    across_languages: bool,
 }
 
 impl Ground {
+    /// The same for sentences in another language than the document's. Of those only names, numbers and quotations are
+    /// held against it, and they cite the turns that share some.
+    pub fn across_languages(self) -> Self {
+        Self { across_languages: true, nouns_are_capitalized: true, ..self }
+    }
+
     /// `language` is the document's: German writes every noun as English writes names.
     pub fn new(document: &Document, language: &str) -> Self {
         let turns: Vec<BTreeSet<String>> = document
@@ -99,7 +109,17 @@ impl Ground {
         all_words.extend(words(&document.text));
         let speakers = document.speakers().into_iter().flat_map(content).collect();
         let running = format!(" {} ", words(&document.text).join(" "));
-        Self { turns, running, speakers, in_turns, weight, all_words, nouns_are_capitalized: language == "de" }
+        Self {
+            turns,
+            running,
+            speakers,
+            in_turns,
+            weight,
+            all_words,
+            nouns_are_capitalized: language == "de",
+            first_person: super::text::first_person(language),
+            across_languages: false,
+        }
     }
 
     /// Returns how much a sentence of the document says about what the document is about: its words that come back
@@ -121,8 +141,20 @@ impl Ground {
     /// words can say. Names of speakers, numbers and days are no topics.
     pub fn topics(&self, document: &Document, count: usize) -> Vec<String> {
         const LEAST_TURNS: f64 = 3.0;
+        let weigh = |stem: &String| self.in_turns.get(stem).copied().filter(|n| *n >= LEAST_TURNS).unwrap_or(0.0);
+        self.named(document, 0..document.turns.len(), &weigh, count)
+    }
+
+    /// Returns the words of some turns that weigh most, the heaviest first, each in its commonest form.
+    pub fn named(
+        &self,
+        document: &Document,
+        turns: Range<usize>,
+        weigh: &dyn Fn(&String) -> f64,
+        count: usize,
+    ) -> Vec<String> {
         let mut forms: BTreeMap<String, BTreeMap<&str, usize>> = BTreeMap::new();
-        for turn in &document.turns {
+        for turn in &document.turns[turns] {
             let text = document.turn_text(turn);
             for word in text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.chars().count() > 3) {
                 if let Some(stem) = content(word).into_iter().next() {
@@ -139,12 +171,12 @@ impl Ground {
         let mut ranked: Vec<(f64, String)> = forms
             .into_iter()
             .filter_map(|(stem, forms)| {
-                let turns = self.in_turns.get(&stem).copied().filter(|n| *n >= LEAST_TURNS)?;
+                let weight = Some(weigh(&stem)).filter(|w| *w > 0.0)?;
                 // The commonest form, the first of equals; small letters unless it is a name throughout.
                 let form = forms.iter().fold(("", 0), |best, (f, n)| if *n > best.1 { (f, *n) } else { best }).0;
                 // A name or a noun says more than a verb that everyone uses.
                 let is_name = forms.keys().all(|f| f.starts_with(char::is_uppercase));
-                is_topic(&stem, form).then(|| (turns * if is_name { 2.0 } else { 1.0 }, form.to_owned()))
+                is_topic(&stem, form).then(|| (weight * if is_name { 2.0 } else { 1.0 }, form.to_owned()))
             })
             .collect();
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.cmp(&b.1)));
@@ -193,7 +225,8 @@ impl Ground {
         if is_meta_talk(sentence) || echoes(sentence, instruction) {
             return Err(Dropped::MetaTalk);
         }
-        if is_first_person(sentence) || self.is_speech(sentence) {
+        let in_own_language = words(sentence).iter().any(|w| self.first_person.contains(&w.as_str()));
+        if is_first_person(sentence) || in_own_language || self.is_speech(sentence) {
             return Err(Dropped::FirstPerson);
         }
         if !self.quotes_are_true(sentence) {
@@ -204,6 +237,11 @@ impl Ground {
         }
         if self.names_something_unknown(sentence) {
             return Err(Dropped::UnknownName);
+        }
+        if self.across_languages {
+            let (turns, score) = self.cite(sentence, about);
+            let turns = if turns.is_empty() { about.first().copied().into_iter().collect() } else { turns };
+            return Ok(Grounded { text: sentence.to_owned(), turns, score });
         }
         if self.turns.is_empty() {
             let score = super::text::carried_by(sentence, &content(source));

@@ -245,6 +245,11 @@ pub static STEP_KINDS: &[&StepKind] = &[
 /// Returns when the first of these turns that has a time began, as `0:03:12`.
 fn moment(document: &Document, turns: &[usize]) -> Option<String> {
     let ms = turns.iter().find_map(|&i| document.turns.get(i)?.start_ms)?;
+    Some(clock(ms))
+}
+
+/// Returns a time from the beginning as `0:03:12`.
+fn clock(ms: u64) -> String {
     let s = ms / 1000;
-    Some(format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60))
+    format!("{}:{:02}:{:02}", s / 3600, s / 60 % 60, s % 60)
 }

@@ -11,6 +11,9 @@ use crate::inference::engine::Generator;
 
 pub use crate::corpus::chunker::Piece;
 
+/// Models with a smaller window, in tokens, read better without ids.
+pub const IDS_FROM_WINDOW: usize = 16_000;
+
 /// A run of pieces that is read in one prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
@@ -34,6 +37,12 @@ impl Part {
     /// Returns its text without the ids: `Anna: words`.
     pub fn speech(&self, document: &Document) -> String {
         self.join(document, false)
+    }
+
+    /// Returns its text as models of this window are shown it by every step, so that steps share the work of reading it:
+    /// with the ids, which distract the smallest models.
+    pub fn shown(&self, document: &Document, window: usize) -> String {
+        if window < IDS_FROM_WINDOW { self.speech(document) } else { self.lines(document) }
     }
 
     fn join(&self, document: &Document, with_ids: bool) -> String {

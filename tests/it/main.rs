@@ -4,6 +4,7 @@
 //! `shared_data` a folder of public transcripts. What cannot be had is skipped aloud: `SKIPPED: ...` on standard error.
 
 mod browser;
+mod dialog;
 mod foresight;
 mod indexes;
 mod language;

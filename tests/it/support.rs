@@ -95,6 +95,11 @@ impl Running {
         assert!(status.expect("kill runs").success(), "{}", self.line);
     }
 
+    /// Where its standard input is a pipe; closed when what is returned goes.
+    pub fn stdin(&mut self) -> std::process::ChildStdin {
+        self.child.stdin.take().expect("standard input is a pipe")
+    }
+
     /// Open descriptors; 0 where the command has ended, or the system has no /proc.
     pub fn num_descriptors(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).map_or(0, Iterator::count)

@@ -166,6 +166,50 @@ fn batching_and_chunks_and_prefixes_change_no_token() {
 }
 
 #[test]
+fn what_follows_an_answer_shares_its_blocks_and_changes_no_token() {
+    let mut core = Core::new(Toy::new(64), limits(64));
+    let mut said = prompt(1, 45, TOY_VOCABULARY);
+    for turn in 0..3 {
+        let before = said.len();
+        said.extend(together(&mut core, vec![(said.clone(), generate(70))]).remove(0).tokens);
+        said.extend(prompt(turn + 2, 20, TOY_VOCABULARY));
+        let next = together(&mut core, vec![(said.clone(), generate(30))]).remove(0);
+        // All that had been computed: the prompt and the answer, but for the last token of it.
+        let expected = (before + 69) / BLOCK_TOKENS * BLOCK_TOKENS;
+        assert_eq!(next.usage.cached_tokens, expected, "turn {turn}");
+        assert_eq!(next.tokens, toy_truth(std::slice::from_ref(&said), 30)[0]);
+    }
+}
+
+#[test]
+fn four_steps_over_one_document_read_it_once() {
+    let document = prompt(1, 1500, TOY_VOCABULARY);
+    let after = |question: u32| [document.clone(), prompt(question + 2, 30, TOY_VOCABULARY)].concat();
+    let goals = |question: u32| match question {
+        3 => Goal::Score { from: 1530 },
+        _ => generate(20),
+    };
+    let asked = |question: u32| match question {
+        3 => (0..5).map(|label| [after(3), vec![label, label + 1]].concat()).collect(),
+        question => vec![after(question)],
+    };
+    let run = |core: &mut Core, question: u32| {
+        let requests = asked(question).into_iter().map(|p| (p, goals(question))).collect();
+        together(core, requests).into_iter().map(|r| (r.tokens, r.log_probs)).collect::<Vec<_>>()
+    };
+    let computed = |core: &Core| core.metrics().prompt_tokens - core.metrics().cached_tokens;
+    let mut one = Core::new(Toy::new(128), limits(256));
+    let mut separate = 0;
+    for question in 0..4 {
+        let mut own = Core::new(Toy::new(128), limits(256));
+        assert_eq!(run(&mut one, question), run(&mut own, question), "question {question}");
+        separate += computed(&own);
+    }
+    let together = computed(&one);
+    assert!(separate >= 3 * together, "{together} tokens computed together, {separate} apart");
+}
+
+#[test]
 fn a_preempted_sequence_gives_what_it_would_have_given() {
     let prompts = toy_prompts();
     let truth = toy_truth(&prompts, 60);

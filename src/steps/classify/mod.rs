@@ -178,7 +178,7 @@ impl Step for Classify {
         };
         let mut out = StepOutput::default();
         let calibration = self.calibration(&scorer, room, &mut out)?;
-        let text = first.speech(cx.document);
+        let text = first.shown(cx.document, asker.window());
         let (mut scores, usage) = scorer.scores(&[(&text, None)])?;
         out.usage += usage;
         let scores = scores.pop().unwrap_or_default();

@@ -1,11 +1,12 @@
 //! Cue words: which sentences of a transcript may hold a task, a decision or an open question, and what the words
-//! themselves already settle. The lists are in `templates/cues/`, English and German.
+//! themselves already settle. The lists are in `templates/cues/`: English and German together, a file for each other.
 
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use super::phrases::{Phrase, any, core_start};
 use crate::corpus::document::Document;
+use crate::steps::ask::language_of;
 use crate::steps::prompt::date_phrases;
 use crate::steps::text::{content, sentences, squeeze, without_fillers, words};
 
@@ -72,12 +73,68 @@ list!(TASKS, "tasks.txt");
 list!(DECISIONS, "decisions.txt");
 list!(QUESTIONS, "questions.txt");
 
+/// The lists of one language.
+#[derive(Default)]
+struct Lists {
+    tasks: Cues,
+    decisions: Cues,
+    questions: Cues,
+}
+
+macro_rules! languages {
+    ($($code:literal => $name:ident),* $(,)?) => {
+        $(static $name: LazyLock<Lists> = LazyLock::new(|| {
+            Lists::parse(include_str!(concat!("../../../templates/cues/", $code, ".txt")))
+        });)*
+
+        /// Returns the lists of a document's language; English and German stand in the ones that have no language.
+        fn lists(document: &Document) -> Option<&'static Lists> {
+            match language_of(document).as_str() {
+                $($code => Some(&$name),)*
+                _ => None,
+            }
+        }
+
+        #[cfg(test)]
+        const LANGUAGES: &[&str] = &[$($code),*];
+    };
+}
+languages! {
+    "es" => ES, "fr" => FR, "pt" => PT, "it" => IT, "nl" => NL, "cs" => CS, "ja" => JA, "ko" => KO, "zh" => ZH, "ar" => AR,
+}
+
+impl Lists {
+    fn parse(text: &str) -> Self {
+        let mut lists = Self::default();
+        let mut section = ("", "");
+        for line in lines(text) {
+            if let Some(name) = line.strip_prefix('[') {
+                section = name.trim_end_matches(']').split_once('.').unwrap_or((name, ""));
+                continue;
+            }
+            let cues = match section.0 {
+                "tasks" => &mut lists.tasks,
+                "decisions" => &mut lists.decisions,
+                "questions" => &mut lists.questions,
+                other => panic!("there is no list of cues [{other}]"),
+            };
+            cues.add(section.1, line);
+        }
+        lists
+    }
+}
+
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'))
+}
+
 impl Topic {
     pub fn find(&self, document: &Document) -> Found {
+        let lists = lists(document);
         match self {
-            Self::Tasks => tasks(&TASKS, document),
-            Self::Decisions => plain(&DECISIONS, document, false),
-            Self::Questions => plain(&QUESTIONS, document, true),
+            Self::Tasks => tasks(lists.map_or(&*TASKS, |l| &l.tasks), document),
+            Self::Decisions => plain(lists.map_or(&*DECISIONS, |l| &l.decisions), document, false),
+            Self::Questions => plain(lists.map_or(&*QUESTIONS, |l| &l.questions), document, true),
             Self::Phrases(cues) => plain(cues, document, false),
         }
     }
@@ -92,29 +149,34 @@ impl Cues {
     fn parse(text: &str) -> Self {
         let mut cues = Self::default();
         let mut section = "";
-        for line in text.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#')) {
-            if let Some(name) = line.strip_prefix('[') {
-                section = name.trim_end_matches(']');
-                continue;
-            }
-            match section {
-                "own" => cues.own.push(Phrase::parse(line)),
-                "offer" => cues.offer.push(Phrase::parse(line)),
-                "ask" => cues.ask.push(Phrase::parse(line)),
-                "accept" => cues.accept.push(Phrase::parse(line)),
-                "refuse" => cues.refuse.push(Phrase::parse(line)),
-                "not" => cues.not.push(Phrase::parse(line)),
-                "reverse" => cues.reverse.push(Phrase::parse(line)),
-                "work" => cues.work.extend(line.split_whitespace().map(str::to_owned)),
-                other => panic!("a list of cues has no section [{other}]"),
+        for line in lines(text) {
+            match line.strip_prefix('[') {
+                Some(name) => section = name.trim_end_matches(']'),
+                None => cues.add(section, line),
             }
         }
         cues
     }
 
-    /// Whether a promise is one to do something: it names a day, or a kind of work and what it is done to.
+    fn add(&mut self, section: &str, line: &str) {
+        let list = match section {
+            "own" => &mut self.own,
+            "offer" => &mut self.offer,
+            "ask" => &mut self.ask,
+            "accept" => &mut self.accept,
+            "refuse" => &mut self.refuse,
+            "not" => &mut self.not,
+            "reverse" => &mut self.reverse,
+            "work" => return self.work.extend(line.split_whitespace().map(str::to_owned)),
+            other => panic!("a list of cues has no section [{other}]"),
+        };
+        list.push(Phrase::parse(line));
+    }
+
+    /// Whether a promise is one to do something: it names a day, or a kind of work and what it is done to. Where the
+    /// language has no list of kinds of work, the verb of the promise is one.
     fn is_work(&self, said: &str, core: &str, when: Option<&str>) -> bool {
-        let works = words(said).iter().any(|w| self.work.contains(w));
+        let works = self.work.is_empty() || words(said).iter().any(|w| self.work.contains(w));
         when.is_some() || works && content(core).len() >= LEAST_CONTENT
     }
 }
@@ -385,83 +447,5 @@ fn after_words(said: &str, count: usize) -> &str {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::steps::fakes::meeting;
-
-    fn check_tasks(turns: &[(&str, &str)], expected: &[(&str, &str, Option<&str>)]) {
-        let found = Topic::Tasks.find(&meeting(turns));
-        let got: Vec<(String, &str, Option<&str>)> =
-            found.candidates.iter().map(|c| (c.people.join(","), c.core.as_str(), c.when.as_deref())).collect();
-        let got: Vec<(&str, &str, Option<&str>)> = got.iter().map(|(p, c, w)| (p.as_str(), *c, *w)).collect();
-        assert_eq!(got, expected);
-    }
-
-    #[test]
-    fn a_promise_is_a_task_of_the_one_who_makes_it() {
-        check_tasks(
-            &[("Beth", "I'll have the report with the graphs ready by next Friday."), ("Al", "Good.")],
-            &[("Beth", "Have the report with the graphs ready by next Friday", Some("next Friday"))],
-        );
-        check_tasks(
-            &[("Mehmet", "Das baue ich bis Mittwoch ein.")],
-            &[("Mehmet", "Das baue ich bis Mittwoch ein", Some("Mittwoch"))],
-        );
-    }
-
-    #[test]
-    fn a_task_offered_and_declined_is_none() {
-        check_tasks(
-            &[
-                ("Carys", "I could write the guide for the volunteers."),
-                ("Ibrahim", "That's kind of you, Carys, but no."),
-            ],
-            &[],
-        );
-        check_tasks(
-            &[("Nadia", "Would you do the release notes this time?"), ("Beth", "I'd rather not, honestly.")],
-            &[],
-        );
-        check_tasks(
-            &[("Beth", "I'll bring snacks this afternoon."), ("Nadia", "Nobody's driving over anything, thank you.")],
-            &[],
-        );
-    }
-
-    #[test]
-    fn a_request_is_a_task_of_the_one_who_accepts_it() {
-        check_tasks(&[("Helga", "Tom, could you read the contract first?"), ("Carys", "Lovely weather.")], &[]);
-        check_tasks(
-            &[("Helga", "Tom, could you read the Ombra contract first?"), ("Tom", "With the appendix, yes.")],
-            &[("Tom", "Read the Ombra contract first", None)],
-        );
-    }
-
-    #[test]
-    fn talk_that_only_sounds_like_a_task_is_none() {
-        check_tasks(&[("Owen", "I'll mute, and I'll be honest, I'll say it was cold.")], &[]);
-        check_tasks(&[("Tom", "I'll shout.")], &[]);
-    }
-
-    #[test]
-    fn that_is_decided_points_to_what_was_said_before_it() {
-        let document =
-            meeting(&[("Helga", "Timed entry for the glass exhibition only, members book free. That's decided.")]);
-        let found = Topic::Decisions.find(&document);
-        assert_eq!(found.candidates[0].said, "Timed entry for the glass exhibition only, members book free.");
-    }
-
-    #[test]
-    fn a_question_left_open_is_quoted_as_it_was_asked() {
-        let document = meeting(&[
-            ("Ann", "How many devices do we have for the pilot?"),
-            ("Bo", "I can't see him."),
-            ("Ann", "Then the number of devices stays open."),
-        ]);
-        let found = Topic::Questions.find(&document);
-        assert_eq!(
-            (found.candidates[0].said.as_str(), found.candidates[0].evidence.as_slice()),
-            ("How many devices do we have for the pilot?", &[0, 2][..])
-        );
-    }
-}
+#[path = "cues_tests.rs"]
+mod tests;

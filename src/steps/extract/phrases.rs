@@ -38,6 +38,8 @@ impl Phrase {
         let word = said.get(from)?;
         let fits = match first.strip_prefix('~') {
             Some(ending) => word.ends_with(ending) && word.chars().count() > ending.chars().count() + 2,
+            // Where no spaces are written, or endings are glued on, a phrase stands inside a word.
+            None if is_unspaced(first) => word.contains(first.as_str()),
             None => word == first,
         };
         if fits { Self::rest(rest, said, from + 1) } else { None }
@@ -52,4 +54,8 @@ pub fn core_start(phrases: &[Phrase], said: &[String]) -> Option<usize> {
 
 pub fn any(phrases: &[Phrase], said: &[String]) -> bool {
     phrases.iter().any(|p| p.end_in(said).is_some())
+}
+
+fn is_unspaced(word: &str) -> bool {
+    word.chars().any(crate::steps::text::is_unspaced)
 }

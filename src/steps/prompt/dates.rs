@@ -1,7 +1,7 @@
 //! A date as it was said, made a calendar date: English and German, against the day it was said on.
 //!
 //! The rule for weekdays: a bare, "this" or "coming" Friday is the first one after the day itself; "next Friday" is
-//! the Friday of the following calendar week, weeks beginning on Monday. Words that allow two readings ("next week",
+//! the Friday of the following calendar week, weeks beginning on Monday. "Before Friday" is met by Thursday. Words that allow two readings ("next week",
 //! "Wednesday or Thursday", 3/4) give no date: the words themselves stay in the record.
 
 use std::ops::Range;
@@ -15,7 +15,10 @@ pub fn resolve_date(words: &str, base: &str) -> Option<String> {
     let base: Date = base.get(..10)?.parse().ok()?;
     let mut found: Vec<Date> = find(words, base).into_iter().map(|(_, date)| date).collect::<Option<_>>()?;
     found.dedup();
+    let is_before =
+        words.split_whitespace().next().is_some_and(|w| matches!(w.to_lowercase().as_str(), "before" | "vor"));
     match found.as_slice() {
+        [only] if is_before => Some(only.yesterday().ok()?.to_string()),
         [only] => Some(only.to_string()),
         _ => None,
     }
@@ -470,6 +473,7 @@ mod tests {
         check("am siebenundzwanzigsten April", "2025-04-27");
         check("next Friday, so the twenty-first", "2025-03-21");
         check("I'll submit it on the nineteenth. The day before.", "2025-03-19");
+        check("before the nineteenth", "2025-03-18");
         check("by Monday week, so the twenty-fourth", "2025-03-24");
         check("the second person", "");
     }

@@ -34,6 +34,10 @@ prompt!(
     /// One text written from notes: `notes`, `words`, `focus`, `given`, `transcript`, `language_name`.
     WRITE, "write.md.j2");
 prompt!(
+    /// A text so far and what a further part adds: `text`, `notes`, `words`, `query`, `focus`, `speakers`,
+    /// `language_name`.
+    REFINE, "refine.md.j2");
+prompt!(
     /// One sentence on what it all was about: `notes`, `title`, `transcript`, `language_name`.
     ABOUT, "about.md.j2");
 prompt!(
@@ -77,8 +81,8 @@ mod tests {
 
     #[test]
     fn every_compiled_in_prompt_is_a_valid_template() {
-        let first = [&SYSTEM, &NOTE, &NOTE_OPENING, &WRITE, &ABOUT, &ABOUT_OPENING, &EXTRACT, &EXTRACT_ONE, &SUPPORT];
-        for text in first.into_iter().chain([&SAYS, &CLASSIFY, &RELEVANT, &ANSWERABLE, &ANSWER]) {
+        let first = [&SYSTEM, &NOTE, &NOTE_OPENING, &WRITE, &REFINE, &ABOUT, &EXTRACT, &EXTRACT_ONE, &SUPPORT];
+        for text in first.into_iter().chain([&ABOUT_OPENING, &SAYS, &CLASSIFY, &RELEVANT, &ANSWERABLE, &ANSWER]) {
             assert!(!text.source().trim().is_empty());
         }
     }

@@ -5,20 +5,23 @@
 
 mod choose;
 mod compose;
+mod focus;
 mod notes;
+mod refine;
+mod topics;
 
 use serde_json::{Value, json};
 
 use super::ask::{Asker, language, language_name, render_with};
 use super::options::Reader;
-use super::parts::{ByModel, Part, coverage, pack};
+use super::parts::{ByModel, IDS_FROM_WINDOW, Part, coverage, pack};
 use super::prompt::{Expression, Template, Templates, texts};
 use super::{BuildContext, OptionFault, Port, Reason, Step, StepContext, StepError, StepKind, StepOutput};
 use crate::spec::{KeySpec, ValueSpec};
 use crate::steps::grounding::{Dropped, Ground, Grounded};
+use choose::{Limit, Taste};
 
 const STRATEGIES: &[&str] = &["auto", "stuff", "notes", "map-reduce", "refine", "tree"];
-const LATER: &[&str] = &["refine", "tree"];
 
 pub static KIND: StepKind = StepKind {
     name: "summarize",
@@ -29,8 +32,13 @@ pub static KIND: StepKind = StepKind {
             most telling sentence is quoted instead.\n\n\
             `stuff` reads the document in one piece and fails if it does not fit; `notes` writes cited notes per part \
             and then one text from them, and keeps the notes themselves where that text is not carried by them; \
-            `map-reduce` condenses the notes in rounds, each half as long as the one before. `auto` is `stuff` for \
-            what fits one part and `notes` for everything else.",
+            `map-reduce` condenses the notes in rounds, each half as long as the one before; `tree` makes one text of \
+            four neighbouring ones and one of four of those, up to one; `refine` takes one text through the parts in \
+            order. How many rounds there are is known beforehand, and one that does not shrink is an error. `auto` is \
+            `stuff` for what fits one part and `notes` for everything else.\n\n\
+            `focus` says what to look at; `query` is a question, and then the summary holds what has to do with it, \
+            the words that were said among it. Both find the turns they are about by their words; every turn is read \
+            all the same. In a `language` other than the document's, only names and numbers can be held against it.",
     needs_model: true,
     keys: &[
         KeySpec::default(
@@ -43,9 +51,11 @@ pub static KIND: StepKind = StepKind {
             "length",
             ValueSpec::Amount { units: &["words", "sentences"] },
             "200 words",
-            "How long the summary may be; a short document gives a shorter one",
+            "How long the summary may be, at most; a short document gives a shorter one. Whole sentences are left out \
+             to keep it, and the report says how many",
         ),
         KeySpec::optional("focus", ValueSpec::Template, "What to pay attention to, in words for the model"),
+        KeySpec::optional("query", ValueSpec::Template, "A question that the summary is to answer"),
         KeySpec::default(
             "cite",
             ValueSpec::Choice(&["turns", "none"]),
@@ -77,10 +87,20 @@ pub static KIND: StepKind = StepKind {
         Port { name: "sentences", kind: "list", help: "Each sentence as `{text, turns, at, score, quoted}`" },
         Port { name: "about", kind: "text", help: "What it was about, in one sentence; none unless asked for" },
         Port { name: "topics", kind: "list", help: "The words that most turns have in common, the commonest first" },
+        Port {
+            name: "sections",
+            kind: "list",
+            help: "What was talked about when: each stretch of turns as `{words, turns, num_turns, at, until}`",
+        },
         Port { name: "coverage", kind: "number", help: "The share of the document that was read, 1 for all of it" },
         Port { name: "turns_read", kind: "number", help: "Turns that were read" },
         Port { name: "turns_total", kind: "number", help: "Turns there are" },
         Port { name: "parts", kind: "number", help: "Parts the document was read in" },
+        Port {
+            name: "rounds",
+            kind: "number",
+            help: "Rounds in which notes were made shorter, or one text was refined",
+        },
         Port { name: "quoted", kind: "number", help: "Parts that are quoted because no note about them could be kept" },
         Port { name: "written", kind: "text", help: "`model` or `notes`: who joined the notes into one text" },
     ],
@@ -92,8 +112,11 @@ const NUM_TOPICS: usize = 6;
 
 struct Summarize {
     strategy: Strategy,
-    num_words: usize,
+    num_words: usize, // for the model: a limit in sentences is turned into words
+    limit: Limit,
+    length: String, // as it was asked for
     focus: Option<Template>,
+    query: Option<Template>,
     cite: bool,
     language: Option<String>,
     given: Vec<Expression>,
@@ -107,6 +130,8 @@ enum Strategy {
     Stuff,
     Notes,
     MapReduce,
+    Refine,
+    Tree,
 }
 
 fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
@@ -115,21 +140,25 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
         "stuff" => Strategy::Stuff,
         "notes" => Strategy::Notes,
         "map-reduce" => Strategy::MapReduce,
-        later if LATER.contains(&later) => {
-            let hint = "auto, stuff, notes and map-reduce are".to_owned();
-            read.fault_with_hint(&["strategy"], format!("the strategy `{later}` is not in this version"), Some(hint));
-            Strategy::Auto
-        }
+        "refine" => Strategy::Refine,
+        "tree" => Strategy::Tree,
         _ => Strategy::Auto,
     };
     let (n, unit) = read.amount(&["length"]).unwrap_or((200, "words"));
     if n == 0 {
         read.fault(&["length"], "a summary of no length says nothing");
     }
+    let num_words = if unit == "sentences" { n.saturating_mul(notes::WORDS_PER_SENTENCE) } else { n };
     let step = Summarize {
         strategy,
-        num_words: if unit == "sentences" { n * notes::WORDS_PER_SENTENCE } else { n },
+        num_words,
+        limit: match unit {
+            "sentences" => Limit { words: usize::MAX, sentences: n },
+            _ => Limit::words(n),
+        },
+        length: format!("{n} {unit}"),
         focus: read.template(&["focus"]),
+        query: read.template(&["query"]),
         cite: read.text(&["cite"]) != Some("none"),
         language: read.text(&["language"]).filter(|l| *l != "auto").map(str::to_owned),
         given: read.expressions(&["given"]),
@@ -145,9 +174,13 @@ struct Work<'a> {
     asker: Asker<'a>,
     ground: Ground,
     focus: String,
+    query: String,
     language: &'a str, // its English name where it has to be said, else empty
     given: Vec<Value>,
     num_words: usize,
+    limit: Limit,
+    length: &'a str,
+    taste: Taste,
 }
 
 impl Step for Summarize {
@@ -155,24 +188,43 @@ impl Step for Summarize {
         let own_language = language(cx);
         let wanted = self.language.as_deref().unwrap_or(&own_language);
         let focus = self.focus.as_ref().map(|f| render_with(cx, f, &[])).transpose()?.unwrap_or_default();
+        let query = self.query.as_ref().map(|q| render_with(cx, q, &[])).transpose()?.unwrap_or_default();
         let templates = Templates::new();
         let given = self.given.iter().map(|e| templates.eval(e, cx.names)).collect::<Result<Vec<_>, _>>()?;
+        let is_asked = !query.trim().is_empty();
+        let taste = Taste {
+            given: compose::given_turns(cx.document, &given),
+            relevance: focus::Relevance::new(cx.document, if is_asked { &query } else { &focus }),
+            is_asked,
+        };
+        let is_foreign = !own_language.is_empty() && wanted != own_language;
+        let ground = Ground::new(cx.document, &own_language);
         let work = Work {
             cx,
             asker: Asker::new(cx)?,
-            ground: Ground::new(cx.document, &own_language),
+            ground: if is_foreign { ground.across_languages() } else { ground },
             focus,
+            query: query.trim().to_owned(),
             // A model that is told to write English writes about English; only other languages are named.
-            language: if matches!(wanted, "" | "en") { "" } else { language_name(wanted) },
+            language: if matches!(wanted, "" | "en") && !is_foreign { "" } else { language_name(wanted) },
             given,
             num_words: self.num_words,
+            limit: self.limit,
+            length: &self.length,
+            taste,
         };
         let (parts, strategy) = self.parts(&work)?;
         if parts.is_empty() {
             return Err(StepError { reason: Reason::NoTextFound, detail: "there is nothing to summarize".into() });
         }
-        let notes = notes::take(&work, &parts)?;
-        let composed = compose::compose(&work, &notes, strategy == Strategy::MapReduce)?;
+        let (notes, composed) = match strategy {
+            Strategy::Refine => refine::refine(&work, &parts)?,
+            _ => {
+                let notes = notes::take(&work, &parts)?;
+                let composed = compose::compose(&work, &notes, strategy)?;
+                (notes, composed)
+            }
+        };
         let about = if self.about { compose::about(&work, &composed.sentences)? } else { compose::About::default() };
 
         let coverage = coverage(cx.document, &parts, &notes.was_read);
@@ -181,16 +233,26 @@ impl Step for Summarize {
         out.usage += about.usage;
         out.partial = notes.failures(&coverage);
         out.notes = remarks(&notes, &composed);
+        if is_foreign {
+            let fact = "only names and numbers were held against what was said";
+            out.notes.push(format!("written in another language than the document ({}): {fact}", own_language));
+        }
+        if is_asked && work.taste.relevance.is_none() {
+            out.notes.push("no turn shares a word with the query: all count alike".into());
+        }
+        let sections = topics::topics(cx.document, &work.ground);
         out.value = json!({
             "text": joined(cx, &composed.sentences, false),
             "cited": joined(cx, &composed.sentences, self.cite),
             "sentences": composed.sentences.iter().map(|s| sentence_value(cx, s, &notes)).collect::<Vec<_>>(),
             "about": about.text,
             "topics": work.ground.topics(cx.document, NUM_TOPICS),
+            "sections": sections.iter().map(|t| topics::value(cx.document, t)).collect::<Vec<_>>(),
             "coverage": coverage.share(),
             "turns_read": if coverage.unit == "turn" { coverage.read } else { 0 },
             "turns_total": if coverage.unit == "turn" { coverage.total } else { 0 },
             "parts": parts.len(),
+            "rounds": composed.rounds,
             "quoted": notes.num_quoted(),
             "written": if composed.written_by_model { "model" } else { "notes" },
         });
@@ -203,7 +265,12 @@ impl Summarize {
     /// Cuts the document, and settles what `auto` means for it.
     fn parts(&self, work: &Work<'_>) -> Result<(Vec<Part>, Strategy), StepError> {
         let asker = &work.asker;
-        let empty = texts::render(&texts::NOTE, &work.note_names("", 9, false))?;
+        let mut empty = texts::render(&texts::NOTE, &work.note_names("", 9, false))?;
+        if self.strategy == Strategy::Refine {
+            // Beside the part stands the text so far, as long as it may become.
+            empty.push_str(&texts::render(&texts::REFINE, &work.refine_names("", &[]))?);
+            empty.push_str(&" word.".repeat(self.num_words));
+        }
         let count = ByModel(asker.generator);
         let document = work.cx.document;
         if self.strategy == Strategy::Stuff {
@@ -217,9 +284,15 @@ impl Summarize {
             }
             return Ok((parts, Strategy::Stuff));
         }
-        let room = asker.room(&empty, notes::max_tokens(notes::MOST_SENTENCES))?;
+        let sentences = match self.strategy {
+            Strategy::Refine => self.num_words.div_ceil(notes::WORDS_PER_SENTENCE),
+            _ => notes::MOST_SENTENCES,
+        };
+        let room = asker.room(&empty, notes::max_tokens(sentences))?;
         let size = self.size.unwrap_or_else(|| part_size(asker.window())).min(room);
-        let parts = pack(document, size, 0, &count);
+        // As `extract` reads it, so that the two share the work of reading where the model is shown ids.
+        let overlap = if asker.window() < IDS_FROM_WINDOW { 0 } else { OVERLAP };
+        let parts = pack(document, size, overlap, &count);
         let auto = if parts.len() <= 1 { Strategy::Stuff } else { Strategy::Notes };
         Ok((parts, if self.strategy == Strategy::Auto { auto } else { self.strategy }))
     }
@@ -230,11 +303,47 @@ pub fn part_size(window: usize) -> usize {
     (window / 36).clamp(200, 2400)
 }
 
+/// Turns read again with the next part, as by `extract`.
+const OVERLAP: usize = 2;
+
 impl Work<'_> {
+    /// A part as the model reads it.
+    fn shown(&self, part: &Part) -> String {
+        part.shown(self.cx.document, self.asker.window())
+    }
+
+    /// An answer without the ids that a model copied from what it was shown: citations are made from the words.
+    fn without_ids(&self, answer: &str) -> String {
+        let mut rest = answer;
+        let mut text = String::with_capacity(answer.len());
+        while let Some(at) = rest.find("[T") {
+            let end = rest[at..].find(']').map(|end| at + end + 1);
+            let is_id = |inside: &str| {
+                inside
+                    .split(',')
+                    .all(|id| id.trim().strip_prefix('T').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit())))
+            };
+            match end {
+                Some(end) if is_id(&rest[at + 1..end - 1]) => {
+                    text.push_str(rest[..at].trim_end_matches(' '));
+                    // A space stays where words stood on both sides.
+                    let goes_on = rest[end..].trim_start().starts_with(char::is_alphanumeric);
+                    text.push_str(if goes_on && !text.is_empty() && !text.ends_with('\n') { " " } else { "" });
+                    rest = rest[end..].trim_start_matches(' ');
+                }
+                _ => {
+                    text.push_str(&rest[..at + 2]);
+                    rest = &rest[at + 2..];
+                }
+            }
+        }
+        text + rest
+    }
+
     /// The names that the prompt for a note sees.
     fn note_names(&self, text: &str, sentences: usize, again: bool) -> Value {
         json!({
-            "text": text, "sentences": sentences, "again": again, "focus": self.focus,
+            "text": text, "sentences": sentences, "again": again, "focus": self.focus, "query": self.query,
             "speakers": !self.cx.document.turns.is_empty(), "language_name": self.language,
         })
     }
@@ -255,7 +364,7 @@ fn remarks(notes: &notes::Notes, composed: &compose::Composed) -> Vec<String> {
         let of = notes.was_read.len();
         remarks.push(format!("quoted {quoted} of {of} parts, about which the model wrote nothing that could be kept"));
     }
-    remarks.extend(composed.remark.clone());
+    remarks.extend(composed.remarks.iter().cloned());
     remarks
 }
 
@@ -285,113 +394,4 @@ fn sentence_value(cx: &StepContext<'_>, sentence: &Grounded, notes: &notes::Note
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::inference::engine::{FinishReason, GenerateError};
-    use crate::steps::fakes::{self, Fake, meeting};
-
-    fn options(more: Value) -> Value {
-        let mut options = json!({ "strategy": "auto", "length": { "n": 60, "unit": "words" }, "cite": "turns", "language": "auto", "about": false });
-        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        options
-    }
-
-    /// Sixty turns on twenty things, so that each part is about something.
-    fn long() -> crate::corpus::document::Document {
-        let things = ["printer", "van", "depot", "label", "cake", "banner", "hotfix", "queue", "replica", "pharmacy"];
-        let turns: Vec<(String, String)> = (0..60)
-            .map(|i| {
-                (["Anna", "Bo"][i % 2].to_string(), format!("The {} needs repair number {i} soon.", things[i / 6]))
-            })
-            .collect();
-        meeting(&turns.iter().map(|(s, t)| (s.as_str(), t.as_str())).collect::<Vec<_>>())
-    }
-
-    /// Repeats the first line it was shown in the third person.
-    fn honest(prompt: &str) -> String {
-        let line = prompt.split("---\n").nth(1).unwrap_or_default().lines().next().unwrap_or_default();
-        let (speaker, words) = line.split_once(": ").unwrap_or(("Someone", line));
-        format!("{speaker} said that {}", words.to_lowercase())
-    }
-
-    #[test]
-    fn every_turn_is_read_and_every_sentence_cites_turns_that_exist() {
-        let document = long();
-        let fake = Fake::answering(honest);
-        let out =
-            fakes::run(&KIND, options(json!({ "size": { "n": 300, "unit": "tokens" } })), &document, &fake).unwrap();
-        assert_eq!(out.value["coverage"], 1.0);
-        assert_eq!(out.value["turns_read"], 60);
-        assert!(out.value["parts"].as_u64().unwrap() > 5);
-        let shown = fake.prompts.lock().unwrap().join("\n");
-        for turn in &document.turns {
-            assert!(shown.contains(document.turn_text(turn)), "{} was not shown", turn.id);
-        }
-        let sentences = out.value["sentences"].as_array().unwrap();
-        assert!(!sentences.is_empty());
-        for sentence in sentences {
-            assert!(!sentence["turns"].as_array().unwrap().is_empty(), "{sentence}");
-        }
-        assert!(out.value["text"].as_str().unwrap().split_whitespace().count() <= 66);
-        assert!(out.value["cited"].as_str().unwrap().contains("[T"));
-        assert_eq!(out.partial, Vec::<String>::new());
-    }
-
-    #[test]
-    fn what_a_model_makes_up_is_not_written() {
-        let fake = Fake::answering(|_| "Here is a summary. Kenneth Freelance took out a loan of 5000 dollars.".into());
-        let out = fakes::run(&KIND, options(json!({})), &long(), &fake).unwrap();
-        let text = out.value["text"].as_str().unwrap();
-        assert!(!text.contains("Kenneth") && !text.contains("summary"), "{text}");
-        assert!(text.contains("repair"), "nothing was quoted instead: {text}");
-        assert!(out.notes.iter().any(|n| n.contains("quoted")), "{:?}", out.notes);
-    }
-
-    #[test]
-    fn a_failed_part_leaves_the_document_partial_with_its_turns_named() {
-        let fake = Fake::new(|prompt, _| {
-            if prompt.contains("number 31 soon") {
-                return Err(GenerateError::Engine("out of blocks".into()));
-            }
-            Ok((honest(prompt), FinishReason::Stop))
-        });
-        let out =
-            fakes::run(&KIND, options(json!({ "size": { "n": 300, "unit": "tokens" } })), &long(), &fake).unwrap();
-        assert!(out.value["coverage"].as_f64().unwrap() < 1.0);
-        assert!(out.partial[0].contains("T32") && out.partial[0].contains("out of blocks"), "{:?}", out.partial);
-        assert!(out.coverage.unwrap().unread.contains(&"T32".to_string()));
-    }
-
-    #[test]
-    fn when_no_part_can_be_read_the_step_fails_with_the_reason() {
-        let fake = Fake::new(|_, _| Err(GenerateError::Engine("out of blocks".into())));
-        let error = fakes::run(&KIND, options(json!({})), &long(), &fake).unwrap_err();
-        assert_eq!(error.reason, Reason::EngineFailed);
-        let fake = Fake::answering(honest);
-        let nothing = fakes::run(&KIND, options(json!({})), &meeting(&[("A", " ")]), &fake).unwrap_err();
-        assert_eq!(nothing.reason, Reason::NoTextFound);
-    }
-
-    #[test]
-    fn stuff_refuses_what_does_not_fit_instead_of_cutting_it() {
-        let fake = Fake::answering(honest).with_window(2600);
-        let error = fakes::run(&KIND, options(json!({ "strategy": "stuff" })), &long(), &fake).unwrap_err();
-        assert_eq!(error.reason, Reason::OverTheWindow);
-        assert!(error.detail.contains("notes"), "{error}");
-    }
-
-    #[test]
-    fn map_reduce_ends_however_the_model_behaves() {
-        let fake = Fake::answering(honest);
-        let more = json!({ "strategy": "map-reduce", "size": { "n": 300, "unit": "tokens" }, "length": { "n": 20, "unit": "words" } });
-        let out = fakes::run(&KIND, options(more), &long(), &fake).unwrap();
-        assert!(out.value["text"].as_str().unwrap().split_whitespace().count() <= 24);
-    }
-
-    #[test]
-    fn strategies_of_a_later_version_are_refused_by_name() {
-        let faults = fakes::build(&KIND, options(json!({ "strategy": "tree" }))).err().unwrap();
-        assert_eq!(faults[0].path, ["strategy"]);
-        assert!(faults[0].message.contains("not in this version"));
-    }
-}
+mod tests;

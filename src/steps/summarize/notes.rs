@@ -6,10 +6,11 @@ use serde_json::json;
 
 use super::{Dropped, Grounded, Work};
 use crate::inference::engine::{FinishReason, Usage};
+use crate::inference::sampler::SamplingParams;
 use crate::steps::ask::Question;
 use crate::steps::parts::Part;
 use crate::steps::prompt::texts;
-use crate::steps::text::{content, sentences, without_fillers, words};
+use crate::steps::text::{content, count_words, sentences, without_fillers};
 use crate::steps::{Coverage, StepError};
 
 /// The length of a plain English or German sentence, for turning words into sentences and back.
@@ -35,11 +36,38 @@ pub struct Notes {
     pub was_read: Vec<bool>,      // per part
     pub dropped: Vec<Dropped>,
     pub usage: Usage,
+    num_unwritten: usize, // parts that are quoted because nothing written about them was kept
     quotes: BTreeSet<String>,
     errors: Vec<String>,
 }
 
 impl Notes {
+    pub fn new(num_parts: usize) -> Self {
+        Self {
+            kept: vec![Vec::new(); num_parts],
+            was_read: vec![false; num_parts],
+            dropped: Vec::new(),
+            usage: Usage::default(),
+            num_unwritten: 0,
+            quotes: BTreeSet::new(),
+            errors: Vec::new(),
+        }
+    }
+
+    pub fn fail(&mut self, error: String) {
+        self.errors.push(error);
+    }
+
+    pub fn quoted(&mut self, sentence: &str) {
+        self.num_unwritten += 1;
+        self.quotes.insert(sentence.to_owned());
+    }
+
+    /// Counts as quoted only what stands among these sentences.
+    pub fn forget_quotes_but(&mut self, sentences: &[Grounded]) {
+        self.quotes.retain(|quote| sentences.iter().any(|s| s.text == *quote));
+    }
+
     /// Sets free sentences aside where the model could not write about most parts: what is left of them is babble that
     /// the text happens to carry. Sentences with an opening of ours only name a topic, and stay.
     fn distrust(&mut self, has_opening: &[bool]) {
@@ -63,6 +91,34 @@ impl Notes {
         for (i, _, quote) in found.into_iter().filter(|(_, score, _)| *score >= LEAST_TELLING * mean) {
             self.quotes.insert(quote.text.clone());
             self.kept[i].push(quote);
+            self.num_unwritten += 1;
+        }
+        self.quote_answers(work, parts);
+    }
+
+    /// Where a question is asked, its answer is most often said in so many words: the sentences that have to do with it
+    /// most are quoted too, beside what the model wrote.
+    fn quote_answers(&mut self, work: &Work<'_>, parts: &[Part]) {
+        let Some(relevance) = work.taste.relevance.as_ref().filter(|_| work.taste.is_asked) else { return };
+        let document = work.cx.document;
+        let read = parts.iter().enumerate().filter(|(i, _)| self.was_read[*i]);
+        let mut found: Vec<(f64, usize, Grounded)> = read
+            .flat_map(|(i, part)| telling(work, part).into_iter().map(move |(score, quote)| (score, i, quote)))
+            .map(|(score, i, quote)| (score * relevance.of(&quote.turns), i, quote))
+            .filter(|(score, _, _)| *score > 0.0)
+            .collect();
+        found.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.2.turns.cmp(&b.2.turns)));
+        found.dedup_by(|a, b| a.2 == b.2);
+        // Twice what there is room for, so that there is a choice.
+        let most = (2 * work.num_words).div_ceil(WORDS_PER_SENTENCE);
+        for (_, i, quote) in found.into_iter().take(most) {
+            if !self.kept[i].contains(&quote) {
+                self.quotes.insert(quote.text.clone());
+                self.kept[i].push(quote);
+            }
+        }
+        for kept in &mut self.kept {
+            kept.sort_by_key(|note| note.turns.first().copied().filter(|i| *i < document.turns.len()));
         }
     }
 
@@ -84,12 +140,12 @@ impl Notes {
     }
 
     pub fn num_quoted(&self) -> usize {
-        self.quotes.len()
+        self.num_unwritten
     }
 
     /// Whether the model could write about most parts: one that could not is not asked to write the whole.
     pub fn are_trusted(&self) -> bool {
-        self.num_quoted() * 3 <= self.was_read.len()
+        self.num_unwritten * 3 <= self.was_read.len()
     }
 
     pub fn is_quote(&self, sentence: &str) -> bool {
@@ -115,10 +171,8 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
     let instruction = texts::render(&texts::NOTE, &work.note_names("", 9, false))?;
     let question = |i: usize, again: bool| -> Result<Question, StepError> {
         let sentences = if again { 1 } else { num_sentences[i] };
-        let names = work.note_names(&parts[i].speech(document), sentences, again);
-        let mut sampling = work.asker.sampling();
-        sampling.repetition_penalty = sampling.repetition_penalty.max(REPETITION_PENALTY);
-        sampling.repetition_window = sampling.repetition_window.max(REPETITION_WINDOW);
+        let names = work.note_names(&work.shown(&parts[i]), sentences, again);
+        let mut sampling = start_sampling(work);
         if again {
             sampling.temperature = sampling.temperature.max(RETRY_TEMPERATURE);
             sampling.seed = sampling.seed.wrapping_add(1);
@@ -131,14 +185,7 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
         Ok(question)
     };
 
-    let mut notes = Notes {
-        kept: vec![Vec::new(); parts.len()],
-        was_read: vec![false; parts.len()],
-        dropped: Vec::new(),
-        usage: Usage::default(),
-        quotes: BTreeSet::new(),
-        errors: Vec::new(),
-    };
+    let mut notes = Notes::new(parts.len());
     let mut first_error = None;
     let mut settled = vec![false; parts.len()];
     let mut openings = vec![false; parts.len()];
@@ -154,11 +201,9 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
                     notes.was_read[i] = true;
                     let cut = answer.finish == FinishReason::Length;
                     let said_nothing = answer.text[question.opening.len().min(answer.text.len())..].trim().is_empty();
-                    let text = if question.opening.is_empty() {
-                        answer.text
-                    } else {
-                        topic_only(&answer.text, &question.opening)
-                    };
+                    let answered = work.without_ids(&answer.text);
+                    let text =
+                        if question.opening.is_empty() { answered } else { topic_only(&answered, &question.opening) };
                     settled[i] = !said_nothing;
                     openings[i] = !question.opening.is_empty();
                     let about = parts[i].turns();
@@ -185,6 +230,14 @@ pub fn take(work: &Work<'_>, parts: &[Part]) -> Result<Notes, StepError> {
     notes.distrust(&openings);
     notes.quote(work, parts);
     Ok(notes)
+}
+
+/// How sentences about a part are decoded.
+pub(super) fn start_sampling(work: &Work<'_>) -> SamplingParams {
+    let mut sampling = work.asker.sampling();
+    sampling.repetition_penalty = sampling.repetition_penalty.max(REPETITION_PENALTY);
+    sampling.repetition_window = sampling.repetition_window.max(REPETITION_WINDOW);
+    sampling
 }
 
 /// Returns an answer that names a topic without what it goes on to claim. Small models name topics well and then add
@@ -236,29 +289,37 @@ fn num_sentences(num_words: usize, num_parts: usize, part: &Part) -> usize {
     share.clamp(1, (part.num_tokens / TOKENS_PER_SENTENCE).clamp(1, MOST_SENTENCES))
 }
 
-/// Returns the sentence of a part that has most to do with the rest of it, as a quotation with its speaker.
-/// Greetings and questions say little, so that a part made of them alone gives none.
-fn most_telling(work: &Work<'_>, part: &Part) -> Option<(f64, Grounded)> {
+/// Returns the sentence of a part that has most to do with the rest of it, or with what is asked, as a quotation with
+/// its speaker. Greetings and questions say little, so that a part made of them alone gives none.
+pub(super) fn most_telling(work: &Work<'_>, part: &Part) -> Option<(f64, Grounded)> {
+    let relevance = |quote: &Grounded| work.taste.relevance.as_ref().map_or(1.0, |r| 0.5 + r.of(&quote.turns));
+    let weighed = telling(work, part).into_iter().map(|(score, quote)| (score * relevance(&quote), quote));
+    weighed.fold(None, |best: Option<(f64, Grounded)>, (score, quote)| match best {
+        Some((most, _)) if most >= score => best,
+        _ => Some((score, quote)),
+    })
+}
+
+/// The sentences of a part that can be quoted, each with how much it says.
+fn telling(work: &Work<'_>, part: &Part) -> Vec<(f64, Grounded)> {
+    const WORDS: std::ops::RangeInclusive<usize> = 7..=40;
     let document = work.cx.document;
-    let mut best: Option<(f64, Grounded)> = None;
+    let mut found = Vec::new();
     for piece in &part.pieces {
         let text = &document.text[piece.range.clone()];
         for range in sentences(text) {
             let sentence = crate::steps::text::squeeze(&text[range]);
-            let num_words = words(&sentence).len();
-            if !(7..=40).contains(&num_words) || sentence.ends_with('?') {
+            if !WORDS.contains(&count_words(&sentence)) || sentence.ends_with(['?', '？', '؟']) {
                 continue;
             }
             let score = work.ground.telling(&sentence);
-            if best.as_ref().is_none_or(|(most, _)| score > *most) {
-                let speaker = piece.turn.and_then(|i| document.turns[i].speaker.as_deref());
-                let sentence = without_fillers(&sentence);
-                let text = speaker.map_or_else(|| sentence.clone(), |s| format!("{s}: “{sentence}”"));
-                best = Some((score, Grounded { text, turns: piece.turn.into_iter().collect(), score: 1.0 }));
-            }
+            let speaker = piece.turn.and_then(|i| document.turns[i].speaker.as_deref());
+            let sentence = without_fillers(&sentence);
+            let text = speaker.map_or_else(|| sentence.clone(), |s| format!("{s}: “{sentence}”"));
+            found.push((score, Grounded { text, turns: piece.turn.into_iter().collect(), score: 1.0 }));
         }
     }
-    best
+    found
 }
 
 impl Work<'_> {
@@ -271,7 +332,7 @@ impl Work<'_> {
     pub(super) fn write_names(&self, sentences: &[Grounded], num_words: usize) -> serde_json::Value {
         let given = self.given.iter().filter(|g| !g.is_null()).map(|g| g.to_string()).collect::<Vec<_>>().join("\n");
         json!({
-            "notes": Self::note_lines(sentences), "words": num_words, "focus": self.focus, "given": given,
+            "notes": Self::note_lines(sentences), "words": num_words, "focus": self.focus, "query": self.query, "given": given,
             "transcript": !self.cx.document.turns.is_empty(), "language_name": self.language,
             "title": self.cx.document.meta.get("title").cloned().unwrap_or_default(),
         })
