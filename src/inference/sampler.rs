@@ -219,7 +219,8 @@ fn check_logits(logits: &[f32]) -> Result<(), SampleError> {
     let is_bad = |logit: &f32| logit.is_nan() || *logit == f32::INFINITY;
     // A run at a time, without a way out of it, so that the compiler can look at several at once.
     let runs = logits.chunks(RUN).enumerate();
-    let bad_run = runs.filter(|(_, run)| run.iter().fold(false, |bad, logit| bad | is_bad(logit))).map(|(i, _)| i).next();
+    let bad_run =
+        runs.filter(|(_, run)| run.iter().fold(false, |bad, logit| bad | is_bad(logit))).map(|(i, _)| i).next();
     match bad_run.and_then(|i| logits.iter().skip(i * RUN).position(is_bad).map(|at| i * RUN + at)) {
         Some(at) => Err(SampleError::BadLogit { token: at as TokenId, value: logits[at].to_string() }),
         None => Ok(()),
@@ -236,7 +237,8 @@ fn argmax(logits: &[f32]) -> Option<TokenId> {
             *largest = if *logit > *largest { *logit } else { *largest };
         }
     }
-    let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |all, logit| if *logit > all { *logit } else { all });
+    let largest =
+        largest.iter().chain(rest).fold(f32::NEG_INFINITY, |all, logit| if *logit > all { *logit } else { all });
     if largest == f32::NEG_INFINITY {
         return None;
     }

@@ -153,7 +153,7 @@ pub struct Appender {
     disk: Disk,
     file: File,
     path: PathBuf,
-    len: u64, // bytes of whole lines
+    len: u64,                 // bytes of whole lines
     fault: Option<io::Error>, // of the line that could not be added
 }
 
