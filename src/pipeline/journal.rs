@@ -4,10 +4,11 @@
 //! dropped, a damaged line is dropped and said; either way the document is done again, for nothing is believed that
 //! does not open. Knows no pipeline and no output format.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -26,8 +27,10 @@ pub struct Entry {
     pub source: String, // its name
     pub sha256: String,   // of the bytes used; empty where they could not be read
     pub key: String,      // of document, pipeline and model together; empty where there is none
-    pub pipeline: String, // its hash
-    pub run: String,      // its stamp: see [`Journal::stamp`]
+    #[serde(with = "shared_text")]
+    pub pipeline: Arc<str>, // its hash
+    #[serde(with = "shared_text")]
+    pub run: Arc<str>, // its stamp: see [`Journal::stamp`]
     pub state: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -55,6 +58,35 @@ pub struct Entry {
     pub attempts: u32, // that failed, this one included, since the last that did not
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failed: Option<String>, // RFC 3339
+}
+
+/// Text that many entries have in common.
+mod shared_text {
+    use super::{Arc, Deserialize};
+
+    pub fn serialize<S: serde::Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
+}
+
+impl Entry {
+    /// Gives back what it does not need: two hundred thousand of them are held at once. `known` holds what they share.
+    fn trim(&mut self, known: &mut HashSet<Arc<str>>) {
+        for text in [&mut self.pipeline, &mut self.run] {
+            match known.get(text) {
+                Some(same) => *text = same.clone(),
+                None => drop(known.insert(text.clone())),
+            }
+        }
+        self.rows.iter_mut().for_each(|table| table.rows.shrink_to_fit());
+        self.rows.shrink_to_fit();
+        self.pages.shrink_to_fit();
+        self.names.shrink_to_fit();
+    }
 }
 
 /// A page as it was written.
@@ -115,7 +147,8 @@ pub struct Journal {
     disk: Disk,
     file: Appender,
     histories: BTreeMap<String, History>,
-    lines: usize, // in the file, superseded ones included
+    texts: HashSet<Arc<str>>, // that its entries share
+    lines: usize,             // in the file, superseded ones included
 }
 
 /// What opening a journal found to be wrong.
@@ -129,9 +162,10 @@ impl Journal {
     /// Opens or begins the journal at `path`; `parts` takes half-written files. Every line that opens is believed,
     /// every other one is counted in the damage and gone from the file when this returns.
     pub fn open(path: &Path, parts: &Path, disk: &Disk) -> io::Result<(Self, Damage)> {
+        let mut texts = HashSet::new();
         let (histories, mut lines, damage) = match File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Default::default(),
-            file => read(BufReader::new(file?))?,
+            file => read(BufReader::new(file?), &mut texts)?,
         };
         if damage != Damage::default() {
             // Otherwise the next line would be glued to the torn one.
@@ -139,19 +173,20 @@ impl Journal {
         }
         let file = disk.append_to(path)?;
         let (path, parts, disk) = (path.to_path_buf(), parts.to_path_buf(), disk.clone());
-        Ok((Self { path, parts, disk, file, histories, lines }, damage))
+        Ok((Self { path, parts, disk, file, histories, texts, lines }, damage))
     }
 
     /// Returns what a journal knows without touching it: for those who only look. A file that is not there is an error.
     pub fn look(path: &Path) -> io::Result<(Histories, Damage)> {
-        let (histories, _, damage) = read(BufReader::new(File::open(path)?))?;
+        let (histories, _, damage) = read(BufReader::new(File::open(path)?), &mut HashSet::new())?;
         Ok((histories, damage))
     }
 
     /// Adds an entry and returns when it is on the disk.
-    pub fn add(&mut self, entry: Entry) -> io::Result<()> {
+    pub fn add(&mut self, mut entry: Entry) -> io::Result<()> {
         self.file.append(&line_of(&entry)?)?;
         self.lines += 1;
+        entry.trim(&mut self.texts);
         self.histories.entry(entry.document.clone()).or_default().take(entry);
         Ok(())
     }
@@ -165,7 +200,10 @@ impl Journal {
             let lines = some.iter().map(line_of).collect::<io::Result<Vec<String>>>()?;
             self.file.append(&lines.join("\n"))?;
             self.lines += some.len();
-            some.into_iter().for_each(|e| self.histories.entry(e.document.clone()).or_default().take(e));
+            for mut entry in some {
+                entry.trim(&mut self.texts);
+                self.histories.entry(entry.document.clone()).or_default().take(entry);
+            }
         }
         Ok(())
     }
@@ -186,7 +224,7 @@ impl Journal {
     /// Returns what the entries of a run are marked with: its id, which is a time, or where a clock was set back what sorts
     /// right behind the last of the journal. So of two entries for a document the later is the greater.
     pub fn stamp(&self, run: &str) -> String {
-        let newest = live(&self.histories).map(|entry| entry.run.as_str()).max();
+        let newest = live(&self.histories).map(|entry| &*entry.run).max();
         match newest.filter(|newest| *newest >= run) {
             None => run.to_owned(),
             Some(newest) => {
@@ -211,7 +249,7 @@ impl Journal {
 pub type Histories = BTreeMap<String, History>;
 
 /// Reads line by line: of a long journal only what counts is held.
-fn read(mut file: impl BufRead) -> io::Result<(Histories, usize, Damage)> {
+fn read(mut file: impl BufRead, texts: &mut HashSet<Arc<str>>) -> io::Result<(Histories, usize, Damage)> {
     let (mut histories, mut lines, mut damage) = (Histories::new(), 0, Damage::default());
     let mut line = Vec::new();
     while file.read_until(b'\n', &mut line)? > 0 {
@@ -219,8 +257,9 @@ fn read(mut file: impl BufRead) -> io::Result<(Histories, usize, Damage)> {
             None => damage.torn = true,
             Some(whole) => match sealed::open(whole).and_then(|body| serde_json::from_str::<Entry>(body).ok()) {
                 None => damage.lines += 1,
-                Some(entry) => {
+                Some(mut entry) => {
                     lines += 1;
+                    entry.trim(texts);
                     histories.entry(entry.document.clone()).or_default().take(entry);
                 }
             },
@@ -335,7 +374,7 @@ mod tests {
         for run in ["20260102T000000.000Z", "20260101T000000.000Z", "20260102T000000.000Z", "20260103T000000.000Z"] {
             let stamp = journal.stamp(run);
             assert!(stamp > before && (stamp == run || stamp.starts_with("20260102T000000.000Z+")), "{stamp}");
-            journal.add(Entry { run: stamp.clone(), ..entry(run, State::Ok) }).unwrap();
+            journal.add(Entry { run: stamp.as_str().into(), ..entry(run, State::Ok) }).unwrap();
             before = stamp;
         }
     }

@@ -256,6 +256,7 @@ impl RunReport {
             started: self.started.clone(),
             outcome: self.outcome.clone(),
             model: self.model.clone(),
+            steps: self.steps.clone(),
             outputs: self.outputs.clone(),
             notes: self.notes.clone(),
             state_folder: self.state_folder.clone(),

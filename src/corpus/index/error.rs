@@ -39,6 +39,11 @@ impl IndexError {
 
     /// What the text engine says, put in our words; `path` is the index's folder.
     pub(super) fn text(path: &Path, error: TantivyError) -> Self {
+        if let TantivyError::InternalError(fact) = &error
+            && let Some(source) = os_error(fact)
+        {
+            return Self::io(path, source);
+        }
         match error {
             TantivyError::LockFailure(..) => Self::Locked { path: path.to_owned() },
             TantivyError::IoError(source)
@@ -50,6 +55,12 @@ impl IndexError {
             other => Self::damaged(path, one_line(&other.to_string())),
         }
     }
+}
+
+/// Where a disk is full, the text engine gives the system's error as words.
+fn os_error(fact: &str) -> Option<io::Error> {
+    let number = fact.rsplit_once("(os error ")?.1.split(')').next()?;
+    number.parse::<i32>().ok().map(io::Error::from_raw_os_error)
 }
 
 pub(super) fn one_line(text: &str) -> String {

@@ -102,7 +102,7 @@ pub fn evaluate(
             .notes
             .push(format!("{} lines of the journal are damaged; what they told of counts as not run", damage.lines));
     }
-    let hashes: std::collections::BTreeSet<&str> = kept.iter().map(|e| e.pipeline.as_str()).collect();
+    let hashes: std::collections::BTreeSet<&str> = kept.iter().map(|e| &*e.pipeline).collect();
     if hashes.len() > 1 {
         report
             .notes

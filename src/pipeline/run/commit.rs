@@ -212,7 +212,7 @@ impl Ledger {
         let is_old = |document: &&str| {
             let good = self.journal.get(document).and_then(|h| h.good.as_deref());
             let in_table = |e: &&Entry| e.rows.iter().any(|r| !r.rows.is_empty() && tables.contains(r.path.as_str()));
-            good.filter(in_table).is_some_and(|e| e.pipeline != job.pipeline_hash)
+            good.filter(in_table).is_some_and(|e| *e.pipeline != *job.pipeline_hash)
         };
         let old: Vec<&str> = self.order.iter().map(String::as_str).filter(is_old).collect();
         if !old.is_empty() {

@@ -64,7 +64,7 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
     }
     let clashes = clashes(&found);
     // What has been done anew since, without shards, stays.
-    let is_news = |entry: &Entry| journal.get(&entry.document).and_then(last_run) < Some(entry.run.as_str());
+    let is_news = |entry: &Entry| journal.get(&entry.document).and_then(last_run) < Some(&*entry.run);
     let found = found.into_iter().filter(|(document, _)| !clashes.contains(document));
     let entries = found.flat_map(|(_, history)| [history.good, history.failed]).flatten().map(|entry| *entry);
     let news: Vec<Entry> = entries.filter(is_news).collect();
@@ -82,8 +82,8 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
         quarantine: None,
     };
     let standing = || listing.inputs.iter().filter_map(|i| journal.get(&i.document)?.last());
-    let pipeline_hash = standing().max_by_key(|entry| &entry.run).map(|e| e.pipeline.clone()).unwrap_or_default();
-    let outdated = standing().filter(|entry| entry.pipeline != pipeline_hash);
+    let pipeline_hash = standing().max_by_key(|entry| &entry.run).map(|e| e.pipeline.to_string()).unwrap_or_default();
+    let outdated = standing().filter(|entry| *entry.pipeline != *pipeline_hash);
     report.outdated = outdated.map(|entry| entry.document.clone()).collect();
     let is_whole = |entry: &Entry| entry.pages.iter().all(|page| is_intact(page, &plan.folder));
     for input in &listing.inputs {
@@ -118,7 +118,7 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
 
 /// The stamp of a document's last run: it sorts by time, and never before an earlier one of the same folder.
 fn last_run(history: &History) -> Option<&str> {
-    history.last().map(|entry| entry.run.as_str())
+    history.last().map(|entry| &*entry.run)
 }
 
 /// The state folders of shards, by their names.

@@ -280,7 +280,7 @@ fn material(job: &Job<'_>, inputs: &[Input], documents: &Ledger) -> (Material, S
     let mut material = Material::default();
     for input in inputs {
         let history = documents.journal.get(&input.document).filter(|h| h.failed.is_none());
-        let good = history.and_then(|h| h.good.as_ref()).filter(|e| e.pipeline == job.documents_hash);
+        let good = history.and_then(|h| h.good.as_ref()).filter(|e| *e.pipeline == *job.documents_hash);
         match good.and_then(|e| Some((e.kept.clone()?, e.state))) {
             Some((mut values, state)) => {
                 values["state"] = json!(state);

@@ -61,7 +61,7 @@ pub fn why(plan: &Plan, env: &RunEnvironment<'_>, document: &str) -> Result<Why,
     let entry = look.histories.get(&input.document).and_then(History::last);
     let mut why = Why {
         document: input.document.clone(),
-        done: entry.map(|e| LastTime { run: e.run.clone(), state: e.state }),
+        done: entry.map(|e| LastTime { run: e.run.to_string(), state: e.state }),
         because: None,
         stands_failed: None,
         differences: Vec::new(),
@@ -90,10 +90,10 @@ fn compare(why: &mut Why, look: &Look, plan: &Plan, entry: &Entry, sha256: &str)
     if is_other {
         why.differences.push(Difference { component: "the document's bytes".into(), is: Change::Changed });
     }
-    if entry.pipeline != look.pipeline_hash || !is_other {
-        match read(&look.state).remove(&entry.pipeline) {
+    if *entry.pipeline != *look.pipeline_hash || !is_other {
+        match read(&look.state).remove(&*entry.pipeline) {
             Some(then) => why.differences.extend(differences(&then, &look.components)),
-            None => why.is_known = entry.pipeline == look.pipeline_hash,
+            None => why.is_known = *entry.pipeline == *look.pipeline_hash,
         }
     }
     let for_all = |d: &Difference| !d.component.starts_with("step ") && !d.component.starts_with("output ");
@@ -142,7 +142,7 @@ pub(super) fn keep(
     }
     let is_named = |hash: &String| {
         let entries = histories.values().flat_map(|h| [&h.good, &h.failed]).flatten();
-        entries.into_iter().any(|e| e.pipeline == *hash)
+        entries.into_iter().any(|e| *e.pipeline == **hash)
     };
     kept.retain(|hash, _| is_named(hash));
     kept.insert(job.pipeline_hash.to_owned(), components);

@@ -103,7 +103,7 @@ pub fn failed_row(entry: &Entry) -> String {
         "document": entry.document, "name": name, "sha256": entry.sha256, "state": "failed",
         "remarks": why.into_iter().chain(entry.partial.iter().cloned()).collect::<Vec<_>>(), "warnings": [],
         "min_support": 0.0, "steps": [], "blocks": [], "passages_from": 0, "left_out": 0,
-        "provenance": { "document": entry.document, "sha256": entry.sha256, "pipeline_hash": entry.pipeline },
+        "provenance": { "document": entry.document, "sha256": entry.sha256, "pipeline_hash": *entry.pipeline },
     }))
 }
 

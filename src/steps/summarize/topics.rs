@@ -112,7 +112,7 @@ fn cuts(turns: &[BTreeSet<String>]) -> Vec<usize> {
 /// As it stands under `steps.<id>.sections`.
 pub fn value(document: &Document, topic: &Topic) -> Value {
     let id = |i: usize| document.turns[i].id.to_string();
-    let time = |ms: Option<u64>| ms.map(|ms| crate::steps::clock(ms));
+    let time = |ms: Option<u64>| ms.map(crate::steps::clock);
     let until = (topic.first..=topic.last).rev().find_map(|i| document.turns[i].end_ms);
     let at = (topic.first..=topic.last).find_map(|i| document.turns[i].start_ms);
     json!({
