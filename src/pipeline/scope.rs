@@ -91,7 +91,7 @@ pub struct KnownStep {
     pub kind: Option<&'static StepKind>,
     /// The name of what it is done for, where that is not once; its value is then a list.
     pub local: Option<&'static str>,
-    /// Its value is an object of a shape that its author says with `schema`.
+    /// Its value is an object of a shape that its author says with `schema` or `tools`.
     pub is_object: bool,
     pub per: Per,
 }

@@ -108,7 +108,7 @@ pub fn known(drafts: &[Draft<'_>], row_documents: bool) -> Vec<KnownStep> {
         Rounds { per: per(node), over: None, foreach: node.get("foreach").map(|_| String::new()), rows }.local()
     };
     let known = |d: &Draft<'_>| {
-        let is_object = d.node.get("schema").is_some();
+        let is_object = ["schema", "tools"].iter().any(|key| d.node.get(key).is_some());
         KnownStep { id: d.id.clone(), kind: d.kind, local: local(d.node), is_object, per: per(d.node) }
     };
     drafts.iter().map(known).collect()

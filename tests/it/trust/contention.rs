@@ -86,7 +86,7 @@ fn runs_again_and_again_on_a_growing_folder_do_each_input_once_and_leave_nothing
         .unwrap()
         .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
         .collect();
-    assert_eq!(state.len(), 4, "journal, lock, parts and the manifest: {state:?}");
+    assert_eq!(state.len(), 5, "journal, lock, parts, parts of keys and the manifest: {state:?}");
     let lines = stage.read("out/.quarry/batch/journal.jsonl").lines().count();
     assert_eq!(lines, runs + 1, "a line for each document");
     assert_tidy(&stage, "after many runs");

@@ -116,9 +116,10 @@ pub(super) fn exec(mut args: impl Iterator<Item = OsString>) -> ExitCode {
     let mut number = || args.next()?.to_str()?.parse::<u64>().ok();
     let (Some(memory), Some(seconds)) = (number(), number()) else { return ExitCode::FAILURE };
     let Some(program) = args.next() else { return ExitCode::FAILURE };
-    let error = become_limited(memory, seconds).err().unwrap_or_else(|| become_program(&program, args));
-    let _ = writeln!(io::stderr(), "{error}");
-    ExitCode::from(CANNOT_START as u8)
+    become_limited(memory, seconds).and_then(|()| become_program(&program, args)).unwrap_or_else(|error| {
+        let _ = writeln!(io::stderr(), "{error}");
+        ExitCode::from(CANNOT_START as u8)
+    })
 }
 
 #[cfg(unix)]
@@ -145,17 +146,17 @@ fn become_limited(_: u64, _: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// Returns only where the program cannot be started.
 #[cfg(unix)]
-fn become_program(program: &OsString, args: impl Iterator<Item = OsString>) -> io::Error {
-    std::os::unix::process::CommandExt::exec(Command::new(program).args(args))
+fn become_program(program: &OsString, args: impl Iterator<Item = OsString>) -> io::Result<ExitCode> {
+    Err(std::os::unix::process::CommandExt::exec(Command::new(program).args(args)))
 }
 
+/// Stands between the program and who asked for it, where a process cannot become another.
 #[cfg(not(unix))]
-fn become_program(program: &OsString, args: impl Iterator<Item = OsString>) -> io::Error {
-    match Command::new(program).args(args).status() {
-        Ok(status) => std::process::exit(status.code().unwrap_or(1)),
-        Err(error) => error,
-    }
+fn become_program(program: &OsString, args: impl Iterator<Item = OsString>) -> io::Result<ExitCode> {
+    let status = Command::new(program).args(args).status()?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 #[cfg(all(test, unix))]
