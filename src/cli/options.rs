@@ -10,6 +10,7 @@ use etcetera::BaseStrategy;
 
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::places::Shard;
+use crate::pipeline::run::RunOptions;
 
 /// Options of every command.
 #[derive(Args, Clone, Debug, Default)]
@@ -63,6 +64,50 @@ pub struct ParamArgs {
     /// Read a source of the file from other files, a folder, or `-` for standard input; may be given many times
     #[arg(long = "source", value_name = "NAME=FILES", value_parser = parse_pair)]
     pub sources: Vec<(String, String)>,
+}
+
+/// Which documents and steps of a pipeline are done, and how many at once.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ChoiceArgs {
+    /// Do only the first N documents
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Do only documents whose path or name matches; may be given many times
+    #[arg(long, value_name = "GLOB")]
+    pub only: Vec<String>,
+    /// Do only this step, those it reads, and the outputs they fill; may be given many times
+    #[arg(long, value_name = "STEP")]
+    pub select: Vec<String>,
+    /// Do only N documents, chosen by the seed: the same ones each time
+    #[arg(long, value_name = "N")]
+    pub sample: Option<usize>,
+    /// Chooses the documents of --sample
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "sample")]
+    pub seed: u64,
+    /// Do one share of the documents, as 2/5; `auto` asks Slurm's array job or Kubernetes' indexed job which one, and
+    /// `auto/5` says of how many; `quarry merge` puts them together
+    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    pub shard: Option<Shard>,
+    /// Documents worked on at once, instead of the pipeline's number
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub jobs: Option<u16>,
+    /// Do documents again that are unchanged, or that failed before
+    #[arg(long)]
+    pub force: bool,
+}
+
+impl ChoiceArgs {
+    pub fn options(&self) -> RunOptions {
+        RunOptions {
+            force: self.force,
+            limit: self.limit,
+            only: self.only.clone(),
+            sample: self.sample.map(|number| (number, self.seed)),
+            shard: self.shard,
+            jobs: self.jobs.map(usize::from),
+            ..RunOptions::default()
+        }
+    }
 }
 
 /// Returns an environment variable that a pipeline's parameter names.

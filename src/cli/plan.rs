@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::library::Shelves;
 use super::models::EngineArgs;
 use super::on_demand::CorpusReader;
-use super::options::{ModelArgs, ParamArgs, Settings, Verbosity};
+use super::options::{ChoiceArgs, ModelArgs, ParamArgs, Settings, Verbosity};
 use super::progress::Progress;
 use super::run::{failure, model_of};
 use super::{Failure, check, print};
@@ -17,7 +17,6 @@ use crate::inference::engine::Speeds;
 use crate::pipeline::check::Checked;
 use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::events::{Event, Observer};
-use crate::pipeline::places::Shard;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::run::{Because, Estimate, RunEnvironment, RunOptions, StepEstimate, Time, estimate};
 use crate::pipeline::select::select;
@@ -33,30 +32,8 @@ pub struct PlanArgs {
     pub params: ParamArgs,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Do only the first N documents
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Do only documents whose path or name matches; may be given many times
-    #[arg(long, value_name = "GLOB")]
-    pub only: Vec<String>,
-    /// Do only this step, those it reads, and the outputs they fill; may be given many times
-    #[arg(long, value_name = "STEP")]
-    pub select: Vec<String>,
-    /// Do only N documents, chosen by the seed: the same ones each time
-    #[arg(long, value_name = "N")]
-    pub sample: Option<usize>,
-    /// Chooses the documents of --sample
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "sample")]
-    pub seed: u64,
-    /// Do one share of the documents, as 2/5
-    #[arg(long, value_name = "I/N", value_parser = super::options::parse_shard)]
-    pub shard: Option<Shard>,
-    /// Documents worked on at once, instead of the pipeline's number
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: Option<u16>,
-    /// Do documents again that are unchanged, or that failed before
-    #[arg(long)]
-    pub force: bool,
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Leave the time out: the model is not loaded, and nothing is measured
     #[arg(long)]
     pub no_time: bool,
@@ -73,22 +50,12 @@ pub fn run(args: &PlanArgs, settings: &Settings) -> Result<Exit, Failure> {
     if settings.verbosity != Verbosity::Quiet {
         print::diagnostics(&warnings);
     }
-    if !args.select.is_empty() {
-        select(&mut plan, &args.select)?;
+    if !args.choice.select.is_empty() {
+        select(&mut plan, &args.choice.select)?;
     }
-    let options = RunOptions {
-        force: args.force,
-        limit: args.limit,
-        only: args.only.clone(),
-        from: None,
-        sample: args.sample.map(|number| (number, args.seed)),
-        shard: args.shard,
-        retry: false,
-        jobs: args.jobs.map(usize::from),
-    };
     let progress = Progress::new(settings);
     let model = model_of(&plan, &args.engine, settings, &progress);
-    let estimate = with_environment(&plan, &model, settings, options, |env| {
+    let estimate = with_environment(&plan, &model, settings, args.choice.options(), |env| {
         let told = |done, to_do| progress.on(&Event::Progress { done, to_do, left: None });
         estimate(&plan, env, &model, !args.no_time, &told)
     })?;

@@ -14,7 +14,7 @@ use super::exit::Exit;
 use super::library::Shelves;
 use super::models::EngineArgs;
 use super::on_demand::{CorpusReader, OnDemand};
-use super::options::{ModelArgs, ParamArgs, Settings, Verbosity};
+use super::options::{ChoiceArgs, ModelArgs, ParamArgs, Settings, Verbosity};
 use super::progress::Progress;
 use super::{Failure, check, print};
 use crate::diagnostic::Diagnostic;
@@ -25,7 +25,6 @@ use crate::pipeline::event_log::EventLog;
 use crate::pipeline::events::{DocumentEvent, Event, Observer};
 use crate::pipeline::metrics::metrics;
 use crate::pipeline::model::ModelErrorCause;
-use crate::pipeline::places::Shard;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
 use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
@@ -42,34 +41,11 @@ pub struct RunArgs {
     pub params: ParamArgs,
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Do only the first N documents
-    #[arg(long, value_name = "N")]
-    pub limit: Option<usize>,
-    /// Do only documents whose path or name matches; may be given many times
-    #[arg(long, value_name = "GLOB")]
-    pub only: Vec<String>,
-    /// Do only this step, those it reads, and the outputs they fill; may be given many times
-    #[arg(long, value_name = "STEP")]
-    pub select: Vec<String>,
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Do this step and those after it again, asking the model anew; those they read answer from what is kept
     #[arg(long, value_name = "STEP", conflicts_with = "select")]
     pub from: Option<String>,
-    /// Do only N documents, chosen by the seed: the same ones each time
-    #[arg(long, value_name = "N")]
-    pub sample: Option<usize>,
-    /// Do one share of the documents, as 2/5; `auto` asks Slurm's array job or Kubernetes' indexed job which one, and
-    /// `auto/5` says of how many; `quarry merge` puts them together
-    #[arg(long, value_name = "I/N", value_parser = super::options::parse_shard)]
-    pub shard: Option<Shard>,
-    /// Chooses the documents of --sample
-    #[arg(long, value_name = "N", default_value_t = 0, requires = "sample")]
-    pub seed: u64,
-    /// Documents worked on at once, instead of the pipeline's number
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
-    pub jobs: Option<u16>,
-    /// Do documents again that are unchanged, or that failed before
-    #[arg(long)]
-    pub force: bool,
     /// Show what each step made of each document, on standard output as it is made
     #[arg(long, conflicts_with = "json")]
     pub show: bool,
@@ -109,7 +85,7 @@ fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failur
     }
     let left_out = match &args.from {
         Some(step) => select::from(&mut plan, step)?,
-        None if !args.select.is_empty() => select::select(&mut plan, &args.select)?,
+        None if !args.choice.select.is_empty() => select::select(&mut plan, &args.choice.select)?,
         None => Vec::new(),
     };
     for output in left_out {
@@ -171,16 +147,7 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
     environment.observer = &observer;
     environment.cancel = cancel;
     environment.library = library.as_ref().map(|l| l as &dyn Library);
-    environment.options = RunOptions {
-        force: args.force,
-        limit: args.limit,
-        only: args.only.clone(),
-        sample: args.sample.map(|number| (number, args.seed)),
-        shard: args.shard,
-        from: args.from.clone(),
-        retry,
-        jobs: args.jobs.map(usize::from),
-    };
+    environment.options = RunOptions { from: args.from.clone(), retry, ..args.choice.options() };
     let outcome = run_pipeline(plan, &environment);
     let mut report = outcome.map_err(|error| failure(error, settings))?;
     let num_unread = library.as_ref().map_or(0, |l| l.num_failed);

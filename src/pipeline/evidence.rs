@@ -8,6 +8,22 @@ use std::ops::Range;
 use serde::Serialize;
 use serde_json::Value;
 
+/// Keys of an item that are evidence for its values, or say something about it, and are no values themselves.
+pub const BESIDE: &[&str] = &[
+    "evidence",
+    "said",
+    "quote",
+    "quotes",
+    "at",
+    "quoted",
+    "support",
+    "min_support",
+    "turn",
+    "turns",
+    "conflict",
+    "conflicts",
+];
+
 /// A turn, a paragraph, or a passage: what a source is shown in.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Block {

@@ -42,20 +42,8 @@ fn hit_of(index: usize, item: &Value) -> Option<Hit> {
         return serde_json::from_value(hit.clone()).ok();
     }
     let text = item.as_str().or_else(|| item.get("text")?.as_str())?;
-    let file = item.get("file").and_then(Value::as_str).unwrap_or("given").to_owned();
-    let passage = Passage {
-        file,
-        index,
-        text: text.to_owned(),
-        range: 0..text.len(),
-        title: String::new(),
-        headings: Vec::new(),
-        pages: None,
-        turns: None,
-        start_ms: None,
-        language: String::new(),
-        fields: Default::default(),
-    };
+    let file = item.get("file").and_then(Value::as_str).unwrap_or("given");
+    let passage = Passage::given(file, index, text);
     // A text that was handed over by name is evidence by its author's word.
     let found = Found { covers: 1.0, ..Found::default() };
     Some(Hit { passage, score: 1.0, found })

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 
+use super::bootstrap::interval as interval_of;
+
 /// Grades by query and document; above 0 is relevant.
 pub type Judgements = BTreeMap<String, BTreeMap<String, i64>>;
 
@@ -60,21 +62,10 @@ pub fn interval(values: &[f64]) -> Interval {
         return Interval { mean: 0.0, low: 0.0, high: 0.0 };
     }
     let mean = |sum: f64| sum / values.len() as f64;
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut next = || {
-        // splitmix64
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    };
-    let mut means: Vec<f64> = (0..SAMPLES)
-        .map(|_| mean(values.iter().map(|_| values[(next() % values.len() as u64) as usize]).sum()))
-        .collect();
-    means.sort_by(f64::total_cmp);
-    let at = |share: f64| means[((SAMPLES as f64 - 1.0) * share).round() as usize];
-    Interval { mean: mean(values.iter().sum()), low: at(0.025), high: at(0.975) }
+    let of_sample = |places: &[usize]| Some(mean(places.iter().map(|at| values[*at]).sum()));
+    let all = mean(values.iter().sum());
+    let (low, high) = interval_of(values.len(), SAMPLES, of_sample).unwrap_or((all, all));
+    Interval { mean: all, low, high }
 }
 
 /// Reads judgements: TREC (`query 0 document grade`) or BEIR (`query-id corpus-id score`, with or without its header).

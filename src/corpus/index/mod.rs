@@ -27,6 +27,7 @@ mod writer;
 mod check;
 mod error;
 
+pub mod bootstrap;
 pub mod measure;
 pub mod update;
 

@@ -30,6 +30,23 @@ pub struct Passage {
 }
 
 impl Passage {
+    /// Returns a text that stands in no file of an index, whole: nothing is known of it but what it is called.
+    pub fn given(file: &str, index: usize, text: &str) -> Self {
+        Self {
+            file: file.into(),
+            index,
+            text: text.into(),
+            range: 0..text.len(),
+            title: String::new(),
+            headings: Vec::new(),
+            pages: None,
+            turns: None,
+            start_ms: None,
+            language: String::new(),
+            fields: BTreeMap::new(),
+        }
+    }
+
     /// Returns the passage's name: its file and its number there.
     pub fn id(&self) -> String {
         passage_id(&self.file, self.index)
@@ -122,19 +139,7 @@ fn overlap(a: &str, b: &str) -> usize {
 #[cfg(test)]
 impl Passage {
     pub fn of(file: &str, index: usize, text: &str) -> Self {
-        Self {
-            file: file.into(),
-            index,
-            text: text.into(),
-            range: 0..text.len(),
-            title: String::new(),
-            headings: Vec::new(),
-            pages: None,
-            turns: None,
-            start_ms: None,
-            language: "en".into(),
-            fields: BTreeMap::new(),
-        }
+        Self { language: "en".into(), ..Self::given(file, index, text) }
     }
 }
 

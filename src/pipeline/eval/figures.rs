@@ -6,14 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Map, Value};
 
 use super::EvalPlan;
-use super::bootstrap;
 use super::calibration::{self, Said};
 use super::compare::Counts;
 use super::golden::{Golden, means};
 use super::measures::Kind;
 use super::pieces::{Piece, pieces};
 use super::report::{Curve, EvalReport, Figure, GateReport, NotRun, Scored};
+use crate::corpus::index::bootstrap;
 use crate::pipeline::evidence::Source;
+
+/// Samples of the documents that an interval is drawn from.
+const SAMPLES: usize = 1000;
 
 /// What a run gave of one document.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +51,7 @@ pub fn score(
         let counted: Vec<usize> = (0..pieces.len()).filter(|i| !pieces[*i].is_empty()).collect();
         let of = |at: &[usize]| fold(&measure.kind, at.iter().flat_map(|i| &pieces[counted[*i]]));
         let value = of(&(0..counted.len()).collect::<Vec<_>>());
-        let interval = value.and_then(|_| bootstrap::interval(counted.len(), of));
+        let interval = value.and_then(|_| bootstrap::interval(counted.len(), SAMPLES, of));
         report.figures.push(Figure {
             name: measure.name.clone(),
             value,

@@ -16,7 +16,6 @@ mod pieces;
 pub mod report;
 
 pub mod align;
-mod bootstrap;
 pub mod calibration;
 mod porter;
 pub mod rouge;
@@ -28,6 +27,7 @@ use std::collections::BTreeMap;
 
 use self::compare::{How, Rules};
 use self::measures::{Gate, Measure};
+use crate::pipeline::evidence::BESIDE;
 
 /// The `eval` section.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -56,22 +56,6 @@ impl EvalPlan {
         }
     }
 }
-
-/// Keys of items that are evidence, and no values to compare.
-const BESIDE: &[&str] = &[
-    "evidence",
-    "said",
-    "quote",
-    "quotes",
-    "at",
-    "quoted",
-    "support",
-    "min_support",
-    "turn",
-    "turns",
-    "conflict",
-    "conflicts",
-];
 
 #[cfg(test)]
 mod tests;

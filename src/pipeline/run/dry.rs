@@ -310,6 +310,11 @@ impl Generator for Recorder<'_> {
         self.inner.count_tokens(text)
     }
 
+    /// A prompt of functions ends with it.
+    fn call_mark(&self) -> Option<TokenId> {
+        self.inner.call_mark()
+    }
+
     fn generate(&self, requests: Vec<GenerateRequest>) -> Vec<Result<Completion, GenerateError>> {
         let (passes, started) = ((self.num_passes)(), Instant::now());
         let digest = &self.inner.card().digest;
@@ -341,21 +346,40 @@ impl Generator for Recorder<'_> {
         answers
     }
 
-    /// One prompt at a time, as the cache in front of the model asks them.
     fn score(&self, request: ScoreRequest) -> Result<Vec<Vec<f32>>, GenerateError> {
+        let missing = || Err(GenerateError::Engine("a score is missing".into()));
+        self.score_all(vec![request]).pop().unwrap_or_else(missing)
+    }
+
+    /// Those that are not known are asked together, as the cache in front of the model asks them.
+    fn score_all(&self, requests: Vec<ScoreRequest>) -> Vec<Result<Vec<Vec<f32>>, GenerateError>> {
         let (passes, started) = ((self.num_passes)(), Instant::now());
-        let key = score_key(&self.inner.card().digest, &request);
-        let known = lock(&self.answers).scores.get(&key).cloned();
+        let digest = &self.inner.card().digest;
         let floats = |row: Vec<u32>| row.into_iter().map(f32::from_bits).collect();
         let kept = |bits: Vec<Vec<u32>>| bits.into_iter().map(floats).collect();
-        let found: Option<Vec<Vec<f32>>> = known.or_else(|| self.cache.find(&key, &Unwatched).map(kept));
-        let asks = Asks::Odds { of: request.continuations.clone() };
-        let call = self.call(key.clone(), &request.prompt, asks, found.is_some());
-        let scores = found.map_or_else(|| self.inner.score(request), Ok);
-        if let Ok(scores) = &scores {
-            lock(&self.answers).scores.insert(key, scores.clone());
+        let mut found: Vec<Option<Vec<Vec<f32>>>> = Vec::new();
+        let (mut calls, mut unknown) = (Vec::new(), Vec::new());
+        for request in requests {
+            let key = score_key(digest, &request);
+            let known = lock(&self.answers).scores.get(&key).cloned();
+            let known = known.or_else(|| self.cache.find(&key, &Unwatched).map(kept));
+            let asks = Asks::Odds { of: request.continuations.clone() };
+            calls.push(self.call(key, &request.prompt, asks, known.is_some()));
+            if known.is_none() {
+                unknown.push(request);
+            }
+            found.push(known);
         }
-        self.add(vec![call], passes, started.elapsed().as_secs_f64());
+        let mut made = if unknown.is_empty() { Vec::new() } else { self.inner.score_all(unknown) }.into_iter();
+        let missing = || Err(GenerateError::Engine("a score is missing".into()));
+        let scores: Vec<_> =
+            found.into_iter().map(|f| f.map_or_else(|| made.next().unwrap_or_else(missing), Ok)).collect();
+        for (call, scores) in calls.iter().zip(&scores) {
+            if let Ok(scores) = scores {
+                lock(&self.answers).scores.insert(call.key.clone(), scores.clone());
+            }
+        }
+        self.add(calls, passes, started.elapsed().as_secs_f64());
         scores
     }
 }

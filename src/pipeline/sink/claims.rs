@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::pipeline::evidence::{Block, Mark, Pointers, Source};
+use crate::pipeline::evidence::{BESIDE, Block, Mark, Pointers, Source};
 
 /// One thing that a step says.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -31,24 +31,8 @@ pub struct Claim {
     pub remarks: Vec<String>,
 }
 
-/// Keys of an item that stand beside its fields and say something about them.
-const BESIDE: &[&str] = &[
-    "evidence",
-    "said",
-    "quote",
-    "quotes",
-    "at",
-    "quoted",
-    "support",
-    "min_support",
-    "conflict",
-    "conflicts",
-    "provenance",
-    "probability",
-    "probabilities",
-    "turns",
-    "turn",
-];
+/// Further keys that stand beside the fields of an item and are shown in another place.
+const ABOUT: &[&str] = &["provenance", "probability", "probabilities"];
 
 /// Returns the claims of a step's value. Passages that it cites are added to the source.
 pub fn claims(verb: &str, value: &Value, source: &mut Vec<Block>, index: &Source) -> Vec<Claim> {
@@ -116,7 +100,7 @@ fn item(value: &Value, number: Option<usize>, path: &[Value], index: &Source) ->
     let mut made = Vec::new();
     let is_value = |(name, field): &(&String, &Value)| {
         let is_failed_checks = *name == "failed" && texts(field).is_some();
-        !BESIDE.contains(&name.as_str()) && !is_failed_checks
+        ![BESIDE, ABOUT].iter().any(|keys| keys.contains(&name.as_str())) && !is_failed_checks
     };
     for (name, field) in fields.iter().filter(is_value) {
         let mut one = claim(path.iter().cloned().chain([json!(name)]).collect(), name.clone(), field.clone());

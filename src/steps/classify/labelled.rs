@@ -100,19 +100,7 @@ pub struct Shots {
 
 impl Shots {
     pub fn new(examples: Vec<Labelled>, top: usize) -> Self {
-        let passage = |(index, e): (usize, &Labelled)| Passage {
-            file: "examples".into(),
-            index,
-            text: e.text.clone(),
-            range: 0..e.text.len(),
-            title: String::new(),
-            headings: Vec::new(),
-            pages: None,
-            turns: None,
-            start_ms: None,
-            language: String::new(),
-            fields: Default::default(),
-        };
+        let passage = |(index, e): (usize, &Labelled)| Passage::given("examples", index, &e.text);
         let index = RamIndex::new(examples.iter().enumerate().map(passage).collect());
         let shown = |e: Labelled| Labelled { text: clip(&squeeze(&e.text), SHOWN_MAX), ..e };
         Self { examples: examples.into_iter().map(shown).collect(), index, top }

@@ -1,11 +1,9 @@
-//! How sure a figure is: its interval over samples of the documents, drawn with replacement.
+//! How sure a figure is: its interval over samples of what it is of, drawn with replacement.
 
-/// Samples that are drawn.
-const SAMPLES: usize = 1000;
-
-/// Returns the interval that holds the figure in 95 of 100 samples of `num` documents; `None` with fewer than two of
-/// them, or where the figure cannot be computed of most samples. The same documents always give the same interval.
-pub fn interval(num: usize, figure: impl Fn(&[usize]) -> Option<f64>) -> Option<(f64, f64)> {
+/// Returns the interval that holds the figure in 95 of 100 of `samples` samples of `num` things, given by their places;
+/// `None` with fewer than two of them, or where the figure cannot be computed of most samples. The same arguments always
+/// give the same interval.
+pub fn interval(num: usize, samples: usize, figure: impl Fn(&[usize]) -> Option<f64>) -> Option<(f64, f64)> {
     if num < 2 {
         return None;
     }
@@ -18,13 +16,13 @@ pub fn interval(num: usize, figure: impl Fn(&[usize]) -> Option<f64>) -> Option<
         z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         z ^ (z >> 31)
     };
-    let mut figures = Vec::with_capacity(SAMPLES);
+    let mut figures = Vec::with_capacity(samples);
     let mut sample = vec![0; num];
-    for _ in 0..SAMPLES {
+    for _ in 0..samples {
         sample.iter_mut().for_each(|at| *at = (next() % num as u64) as usize);
         figures.extend(figure(&sample));
     }
-    if figures.len() < SAMPLES / 2 {
+    if figures.len() < samples / 2 {
         return None;
     }
     figures.sort_by(f64::total_cmp);
@@ -40,10 +38,10 @@ mod tests {
     fn the_interval_of_a_mean_is_that_of_theory_and_the_same_each_time() {
         let values: Vec<f64> = (0..400).map(|i| f64::from(i % 2)).collect();
         let mean = |at: &[usize]| Some(at.iter().map(|i| values[*i]).sum::<f64>() / at.len() as f64);
-        let (low, high) = interval(values.len(), mean).unwrap();
+        let (low, high) = interval(values.len(), 1000, mean).unwrap();
         // 1.96 · 0.5 / √400 = 0.049 on either side.
         assert!((low - 0.451).abs() < 0.006 && (high - 0.549).abs() < 0.006, "{low} {high}");
-        assert_eq!(interval(values.len(), mean), Some((low, high)));
-        assert_eq!(interval(1, mean), None);
+        assert_eq!(interval(values.len(), 1000, mean), Some((low, high)));
+        assert_eq!(interval(1, 1000, mean), None);
     }
 }
