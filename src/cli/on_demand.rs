@@ -233,5 +233,6 @@ fn reason(reason: ReadReason) -> Reason {
         ReadReason::TimedOut => Reason::TimedOut,
         ReadReason::Permission => Reason::Permission,
         ReadReason::Missing => Reason::Missing,
+        ReadReason::ReadFailed => Reason::ReadFailed,
     }
 }

@@ -180,6 +180,8 @@ pub enum Reason {
     CheckFailed,
     Permission,
     Missing,
+    /// The machine failed and not the document: tried again by the next run.
+    ReadFailed,
     Cancelled,
     EngineFailed,
 }
@@ -200,6 +202,7 @@ impl std::fmt::Display for Reason {
             Self::CheckFailed => "check failed",
             Self::Permission => "permission",
             Self::Missing => "missing",
+            Self::ReadFailed => "read failed",
             Self::Cancelled => "cancelled",
             Self::EngineFailed => "engine failed",
         })

@@ -35,6 +35,9 @@ pub enum ReadReason {
     TimedOut,
     Permission,
     Missing,
+    /// The machine failed and not the file: no descriptor or process was left, a disk erred, a program is missing.
+    /// Nothing is known of the file, and it is tried again.
+    ReadFailed,
 }
 
 impl fmt::Display for ReadReason {
@@ -47,6 +50,7 @@ impl fmt::Display for ReadReason {
             Self::TimedOut => "timed out",
             Self::Permission => "permission",
             Self::Missing => "missing",
+            Self::ReadFailed => "read failed",
         })
     }
 }

@@ -148,7 +148,7 @@ fn refusal_of(error: io::Error) -> Refusal {
     match error.kind() {
         io::ErrorKind::NotFound => (ReadReason::Missing, "does not exist".into()),
         io::ErrorKind::PermissionDenied => (ReadReason::Permission, "may not be read".into()),
-        _ => (ReadReason::Unreadable, format!("cannot be read: {error}")),
+        _ => (ReadReason::ReadFailed, format!("cannot be read: {error}")),
     }
 }
 

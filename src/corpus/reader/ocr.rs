@@ -46,7 +46,7 @@ pub(super) fn recognize(
         match words_of(bytes, number, options, programs) {
             Ok(words) if words.is_empty() => empty.push(number),
             Ok(words) => read.push((number, words)),
-            Err(Fault::Program(detail)) => return Err((ReadReason::Unreadable, detail)),
+            Err(Fault::Program(detail)) => return Err((ReadReason::ReadFailed, detail)),
             Err(Fault::Page(why)) => failed.push((number, why)),
         }
     }

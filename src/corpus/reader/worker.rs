@@ -97,7 +97,7 @@ pub(super) fn parse(isolation: &Isolation, bytes: &[u8], name: &str, options: &R
     }
     let worker = Worker::start(isolation, options.max_memory).map_err(|error| {
         let detail = format!("was not parsed: cannot start `{}`: {error}", isolation.exe.display());
-        (ReadReason::Unreadable, detail)
+        (ReadReason::ReadFailed, detail)
     })?;
     ask(isolation, worker, &request, bytes, options, deadline).unwrap_or_else(|fault| Err(fault.told(options)))
 }
@@ -193,6 +193,10 @@ fn cause_of_death(status: ExitStatus, last_words: &str, options: &ReadOptions) -
     }
     if signal_of(status) == Some(24) {
         return timed_out(options); // SIGXCPU
+    }
+    if signal_of(status) == Some(9) {
+        // Not quarry's doing: a system short of memory kills like this, and so does a person.
+        return (ReadReason::ReadFailed, "cannot be parsed: the parser was killed (signal 9)".into());
     }
     let how = if last_words.contains("overflowed its stack") {
         "the parser ran out of stack".to_owned()
@@ -356,7 +360,7 @@ fn serve(
         let parsed = if bytes.len() == request.num_bytes {
             with_stack(request.options.max_memory, || parse(&bytes, &request.name, &request.options))
         } else {
-            Ok(Err((ReadReason::Unreadable, "did not reach the parser whole".into())))
+            Ok(Err((ReadReason::ReadFailed, "did not reach the parser whole".into())))
         };
         drop(bytes);
         let is_sound = parsed.is_ok();

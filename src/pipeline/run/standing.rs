@@ -142,15 +142,15 @@ pub(super) fn of(known: &Known<'_>, input: &Input) -> Standing {
 
 /// Whether the same document, pipeline and model will fail in the same way again.
 fn is_lasting(reason: Reason) -> bool {
-    use Reason::{Cancelled, EngineFailed, Missing, Permission, TimedOut};
-    !matches!(reason, TimedOut | Cancelled | Permission | Missing | EngineFailed)
+    use Reason::{Cancelled, EngineFailed, Missing, Permission, ReadFailed, TimedOut};
+    !matches!(reason, TimedOut | Cancelled | Permission | Missing | ReadFailed | EngineFailed)
 }
 
 fn reading_failed(error: &io::Error) -> StepError {
     let reason = match error.kind() {
         io::ErrorKind::NotFound => Reason::Missing,
         io::ErrorKind::PermissionDenied => Reason::Permission,
-        _ => Reason::Unreadable,
+        _ => Reason::ReadFailed,
     };
     StepError { reason, detail: error.to_string() }
 }

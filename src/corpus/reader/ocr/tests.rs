@@ -85,6 +85,6 @@ fn a_program_that_is_not_there_is_named() {
     let mut document = pdf::parse(&bytes, &options(), true).unwrap();
     let programs = Programs { draw: Path::new("/nonexistent/pdftoppm"), ..Default::default() };
     let (reason, detail) = recognize(&mut document, &bytes, &options(), &programs).unwrap_err();
-    assert_eq!(reason, ReadReason::Unreadable);
+    assert_eq!(reason, ReadReason::ReadFailed);
     assert!(detail.contains("/nonexistent/pdftoppm") && detail.contains("install"), "{detail}");
 }

@@ -87,6 +87,7 @@ fn a_worker_that_dies_leaves_a_reason() {
     check("exit 3", ReadReason::Unreadable, "exit code 3");
     check("echo not json", ReadReason::Unreadable, "exit code 0");
     check("kill -ABRT $$", ReadReason::Unreadable, "signal 6");
+    check("kill -KILL $$", ReadReason::ReadFailed, "signal 9");
     check("echo 'memory allocation of 99 bytes failed' >&2; kill -ABRT $$", ReadReason::TooLarge, "`max_memory`");
     check("kill -XCPU $$", ReadReason::TimedOut, "`timeout`");
     check("head -c 1000000 /dev/zero >&2; exit 1", ReadReason::Unreadable, "exit code 1");
@@ -96,7 +97,7 @@ fn a_worker_that_dies_leaves_a_reason() {
 fn a_worker_that_cannot_start_is_said() {
     let isolation = Isolation::new(PathBuf::from("/nonexistent/quarry"));
     let (reason, detail) = parse(&isolation, b"x", "a", &ReadOptions::default()).unwrap_err();
-    assert_eq!(reason, ReadReason::Unreadable);
+    assert_eq!(reason, ReadReason::ReadFailed);
     assert!(detail.contains("/nonexistent/quarry"), "{detail}");
 }
 
