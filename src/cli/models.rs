@@ -21,6 +21,13 @@ use crate::inference::engine::{
 use crate::inference::hub::{self, Event, HubError, ModelFiles, ModelKind, Network, Preferred, Skipped};
 use crate::inference::kernels::Isa;
 use crate::inference::model::{KvKind, Quantization};
+use crate::pipeline::quantity;
+
+/// Reads a number of tokens as a pipeline file writes it: `8000`, `8k`.
+fn tokens(text: &str) -> Result<usize, String> {
+    let number = quantity::count(text).and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0);
+    number.ok_or_else(|| "a number of tokens is written as 8000 or 8k".into())
+}
 
 /// How a model is run on this machine.
 #[derive(Args, Clone, Debug, Default)]
@@ -30,7 +37,7 @@ pub struct EngineArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
     /// Tokens of prompt and answer together [default: the model's own, at most 32768]
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", value_parser = tokens)]
     pub window: Option<usize>,
     /// How keys and values are kept [default: bf16, and f32 for models in floats]
     #[arg(long, value_enum, value_name = "KIND")]

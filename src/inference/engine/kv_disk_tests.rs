@@ -12,6 +12,8 @@ use crate::inference::model::{KvKind, ModelSource};
 use crate::inference::sampler::{Sampler, SamplingParams};
 
 const SEGMENT_TOKENS: usize = 256;
+/// Of 34 full blocks of 1100 tokens: three segments, and ten alone.
+const FILES: usize = 3 + 10;
 
 fn core(source: &ModelSource, kv: KvKind, disk: Option<(&Path, &str, u64)>) -> Core {
     let core = Core::new(Box::new(tiny_decoder(source, 2, kv, 128)), limits(512));
@@ -58,11 +60,12 @@ fn a_second_run_computes_only_what_is_new_and_gives_the_same_bits() {
         let folder = tempfile::tempdir().unwrap();
         let disk = Some((folder.path(), "tiny", 1 << 30));
         assert_eq!(ask(&mut core(&source, kv, disk), &first).usage.cached_tokens, 0);
-        assert_eq!(files(folder.path()).len(), 1100 / SEGMENT_TOKENS);
+        assert_eq!(files(folder.path()).len(), FILES);
         let mut again = core(&source, kv, disk);
         let (fresh_cached, fresh) = score(&mut core(&source, kv, None), &second);
         let (cached, kept) = score(&mut again, &second);
-        assert_eq!((fresh_cached, cached), (0, 4 * SEGMENT_TOKENS), "{kv:?}");
+        // All that the two have in common, 1060 tokens, but for the block in which they part.
+        assert_eq!((fresh_cached, cached), (0, 1056), "{kv:?}");
         assert_eq!(kept, fresh, "{kv:?}");
         let truth = ask(&mut core(&source, kv, None), &second);
         assert_eq!(ask(&mut core(&source, kv, disk), &second).tokens, truth.tokens);
@@ -93,7 +96,7 @@ fn a_damaged_file_is_removed_and_its_tokens_are_computed_again() {
         let mut core = core(&source, KvKind::Bf16, disk);
         assert_eq!(score(&mut core, &second), (0, truth.clone()));
         // The first is gone, found damaged, and written anew; those behind it were not looked at.
-        assert_eq!(files(folder.path()).len(), 4);
+        assert_eq!(files(folder.path()).len(), FILES + 1, "and the block in which the question differs");
         let mut core = super::kv_disk_tests::core(&source, KvKind::Bf16, disk);
         assert_eq!(score(&mut core, &second), (SEGMENT_TOKENS, truth.clone()));
     }
@@ -105,12 +108,13 @@ fn the_folder_stays_within_its_size_and_the_beginning_of_the_newest_prompt_stays
     let (first, second) = (prompt(3, 1100, 512), prompt(8, 1100, 512));
     let folder = tempfile::tempdir().unwrap();
     ask(&mut core(&source, KvKind::Bf16, Some((folder.path(), "tiny", 1 << 30))), &first);
-    let size = fs::metadata(&files(folder.path())[0]).unwrap().len();
-    let disk = Some((folder.path(), "tiny", 5 * size));
+    let size = |path: &PathBuf| fs::metadata(path).unwrap().len();
+    let most = 6 * files(folder.path()).iter().map(size).max().unwrap();
+    let disk = Some((folder.path(), "tiny", most));
     ask(&mut core(&source, KvKind::Bf16, disk), &second);
-    assert_eq!(files(folder.path()).len(), 5);
+    assert!(files(folder.path()).iter().map(size).sum::<u64>() <= most);
     let cached = |prompt: &[TokenId]| ask(&mut core(&source, KvKind::Bf16, disk), prompt).usage.cached_tokens;
-    assert_eq!(cached(&second), 4 * SEGMENT_TOKENS);
+    assert_eq!(cached(&second), 1088);
     assert_eq!(cached(&first), SEGMENT_TOKENS);
 }
 
