@@ -241,7 +241,7 @@ impl Extract {
         notes: &mut Vec<String>,
     ) -> Result<Record, StepError> {
         let ground = Ground::new(cx.document, &language(cx));
-        let finisher = Finisher::new(cx, &ground, &self.decoded, self.least_carried, self.otherwise);
+        let finisher = Finisher::new(cx, &ground, &self.decoded, self.least_carried, self.otherwise).of_only();
         let mut records = Vec::new();
         for (reading, answer) in readings.iter().zip(answers) {
             for record in answer.iter().flat_map(|a| a.records.iter().cloned()) {
