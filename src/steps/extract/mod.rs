@@ -9,6 +9,7 @@ mod asking;
 mod cues;
 mod items;
 mod kind;
+mod meant;
 mod merge;
 mod phrases;
 mod proof;
