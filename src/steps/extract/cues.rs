@@ -328,7 +328,8 @@ fn plain(cues: &Cues, document: &Document, taken_on: Option<&[Candidate]>) -> Fo
         let speaker = document.turns[turn].speaker.clone();
         let sentences = sentences_of(document, turn);
         for (at, (said, spoken)) in sentences.iter().enumerate() {
-            let revises = any(&cues.revise, spoken) && !said.ends_with('?') && revises_one(&found.candidates, turn, said);
+            let revises =
+                any(&cues.revise, spoken) && !said.ends_with('?') && revises_one(&found.candidates, turn, said);
             let is_reply = any(&cues.reply, spoken);
             if any(&cues.not, spoken) || !(any(&cues.own, spoken) || revises || is_reply) {
                 continue;

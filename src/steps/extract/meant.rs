@@ -11,7 +11,8 @@ use crate::steps::text::content;
 const RHETORICAL: &[&[&str]] = &[&["if"], &["and", "if"], &["what", "if"], &["but", "if"], &["wenn"], &["und", "wenn"]];
 
 /// Words that say that something is open, and not what.
-pub const OPEN: &str = "open stays stay leave question thing know think guess want well today settle decide head offen bleibt";
+pub const OPEN: &str =
+    "open stays stay leave question thing know think guess want well today settle decide head offen bleibt";
 
 /// The question that is left open, and the turn it was asked in.
 ///
@@ -39,7 +40,9 @@ pub fn question_before(document: &Document, turn: usize, said: &str, is_reply: b
 }
 
 fn is_rhetorical(spoken: &[String]) -> bool {
-    RHETORICAL.iter().any(|start| spoken.len() >= start.len() && start.iter().zip(spoken).all(|(a, b)| *a == b.as_str()))
+    RHETORICAL
+        .iter()
+        .any(|start| spoken.len() >= start.len() && start.iter().zip(spoken).all(|(a, b)| *a == b.as_str()))
 }
 
 /// Whether a sentence says itself what is not known: "I don't know whether the kiosk is ours or the council's."
