@@ -26,7 +26,7 @@ pub enum Topic {
     Decisions,
     Questions,
     /// An author's own words.
-    Phrases(Cues),
+    Phrases(Box<Cues>),
 }
 
 /// A sentence that may hold an item, and what its words settle.

@@ -219,7 +219,7 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
             "decisions" => Some(Topic::Decisions),
             _ => Some(Topic::Questions),
         },
-        Some(_) => Some(Topic::Phrases(Cues::of_phrases(read.texts(&["candidates"])))),
+        Some(_) => Some(Topic::Phrases(Box::new(Cues::of_phrases(read.texts(&["candidates"]))))),
         None => None,
     };
     if topic.is_some() && !many {
