@@ -133,7 +133,7 @@ impl Session<'_> {
 
     /// Reads one line, or the lines between two marks; `None` at the end of the input.
     fn message(&self, input: &mut dyn BufRead) -> Result<Option<String>, Failure> {
-        let Some(first) = line(input, MESSAGE_BYTES_MAX)? else {
+        let Some(first) = self.line(input, MESSAGE_BYTES_MAX)? else {
             if self.by_hand {
                 print::piece("\n")?;
             }
@@ -145,9 +145,12 @@ impl Session<'_> {
         }
         let mut message = opened.to_owned();
         loop {
+            if self.by_hand {
+                print::piece("… ")?;
+            }
             let left = MESSAGE_BYTES_MAX.saturating_sub(message.len());
             // What was begun and not ended is a message all the same.
-            let Some(next) = line(input, left)? else { return Ok(Some(message)) };
+            let Some(next) = self.line(input, left)? else { return Ok(Some(message)) };
             let (text, ends) = next.trim_end().strip_suffix(BLOCK).map_or((next.as_str(), false), |text| (text, true));
             if !message.is_empty() {
                 message.push('\n');
@@ -157,6 +160,11 @@ impl Session<'_> {
                 return Ok(Some(message));
             }
         }
+    }
+
+    fn line(&self, input: &mut dyn BufRead, limit: usize) -> Result<Option<String>, Failure> {
+        let text = line(input, limit)?;
+        Ok(if self.by_hand { text.map(|text| typed(&text)) } else { text })
     }
 
     fn answer(&mut self, text: &str) -> Result<(), Failure> {
@@ -285,6 +293,28 @@ fn line(input: &mut dyn BufRead, limit: usize) -> Result<Option<String>, Failure
     Ok(Some(text.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
+/// A line as it was meant: keys such as the arrows, which a plain terminal writes as escapes, are no text.
+fn typed(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => match chars.next_if(|c| matches!(c, '[' | 'O')) {
+                // Parameters, then one letter or `~`.
+                Some('[') => {
+                    while chars.next_if(|c| c.is_ascii_digit() || *c == ';').is_some() {}
+                    chars.next();
+                }
+                Some(_) => drop(chars.next()),
+                None => {}
+            },
+            c if c.is_control() && c != '\t' => {}
+            c => kept.push(c),
+        }
+    }
+    kept
+}
+
 /// Ctrl-C: ends the answer that is being given, and nothing else on a terminal.
 struct StopKey(Arc<Mutex<Option<CancelToken>>>);
 
@@ -303,7 +333,12 @@ impl StopKey {
                 match &*answering {
                     _ if signal == SIGTERM => std::process::exit(128 + signal),
                     Some(cancel) => cancel.cancel(),
-                    None if by_hand => print::note("\nnothing is being said; /exit or Ctrl-D leaves"),
+                    None if by_hand => {
+                        print::note("\nnothing is being said; /exit or Ctrl-D leaves");
+                        // The terminal has thrown away what was typed: the next line begins anew. Where it cannot be
+                        // written to, the dialog itself finds out.
+                        let _ = print::piece("> ");
+                    }
                     None => std::process::exit(128 + signal),
                 }
             }
@@ -321,5 +356,17 @@ impl StopKey {
 
     fn disarm(&self) {
         *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::typed;
+
+    #[test]
+    fn keys_that_a_terminal_writes_as_escapes_are_no_text() {
+        assert_eq!(typed("\u{1b}[A\u{1b}[1;5CGrüße\u{1b}[3~\u{1b}OH an\tdich\u{7f}"), "Grüße an\tdich");
+        assert_eq!(typed("a [b] ~"), "a [b] ~");
+        assert_eq!(typed("x\u{1b}"), "x");
     }
 }

@@ -25,6 +25,9 @@ const APPLIES: f64 = 0.501;
 /// How the answer to the question for one label begins. With it the starter finds the right topic of 20 of 30 texts of
 /// AG News, without it of 11, and of 7 where the text stands before the labels: hence the order of the prompt.
 const OPENING: &str = "Kind:";
+/// A text with more tokens stands before the labels all the same, as in the prompts of all other steps: then what was
+/// read for those is not read again. A long text is far from its labels either way.
+const SHARED_FROM: usize = 2000;
 
 const EXAMPLE: &[KeySpec] = &[
     KeySpec::required("text", ValueSpec::Text, "What it says"),
@@ -41,8 +44,9 @@ pub static KIND: StepKind = StepKind {
     guide: "The model reads the labels and then the text, once, and each label is scored as a whole answer: the mean of the log-probabilities \
             of its tokens, so that long names are not at a disadvantage, less the same mean after a prompt without \
             text, so that a label the model likes for its sound is not either. The probabilities are the softmax over \
-            the labels. A document longer than the window is judged by its beginning, and the coverage says how much \
-            of it that was. Below `abstain_below` the label is none and `abstained` is true.\n\n\
+            the labels. A document longer than `size` is judged by its beginning, and the coverage says how much \
+            of it that was. More than 2000 tokens are read before the labels, so that other steps over the same text \
+            share the reading. Below `abstain_below` the label is none and `abstained` is true.\n\n\
             With `multi` each label is asked for by itself, yes or no, and `labels` are those at or above \
             `abstain_below`, else those likelier than not; `abstained` then says that none applies.\n\n\
             `examples` are texts with their labels, in the file or in a CSV file with the columns `text` and `label` \
@@ -170,7 +174,7 @@ impl Step for Classify {
     fn run(&self, cx: &StepContext<'_>) -> Result<StepOutput, StepError> {
         let asker = Asker::new(cx)?;
         let instruct = self.instruct.as_ref().map(|t| render_with(cx, t, &[])).transpose()?.unwrap_or_default();
-        let scorer = Scorer { step: self, asker: &asker, instruct: &instruct };
+        let mut scorer = Scorer { step: self, asker: &asker, instruct: &instruct, text_first: false };
         let room = scorer.room()?;
         let parts = pack(cx.document, self.size.min(room), 0, &ByModel(asker.generator));
         let Some(first) = parts.first() else {
@@ -179,6 +183,8 @@ impl Step for Classify {
         let mut out = StepOutput::default();
         let calibration = self.calibration(&scorer, room, &mut out)?;
         let text = first.shown(cx.document, asker.window());
+        // What was fitted holds for the order it was fitted in.
+        scorer.text_first = first.num_tokens > SHARED_FROM && calibration.is_none();
         let (mut scores, usage) = scorer.scores(&[(&text, None)])?;
         out.usage += usage;
         let scores = scores.pop().unwrap_or_default();
@@ -260,6 +266,7 @@ struct Scorer<'a> {
     step: &'a Classify,
     asker: &'a Asker<'a>,
     instruct: &'a str,
+    text_first: bool,
 }
 
 impl Scorer<'_> {
@@ -329,6 +336,7 @@ impl Scorer<'_> {
             .collect();
         let names = json!({
             "text": text, "labels": labels, "instruct": self.instruct, "examples": examples, "one": label.map(shown),
+            "text_first": self.text_first,
         });
         Ok(texts::render(&texts::CLASSIFY, &names)?)
     }

@@ -141,3 +141,20 @@ fn faults_of_labelled_files_name_the_row_and_the_label() {
     assert!(told.iter().any(|t| t.starts_with("calibrate.file missing.csv: not found")), "{told:?}");
     assert!(told.iter().any(|t| t.starts_with("calibrate.target")), "{told:?}");
 }
+
+#[test]
+fn a_long_text_stands_first_so_that_its_reading_is_shared_and_a_short_one_after_the_labels() {
+    let begins = |words: usize| {
+        let document = meeting(&[("Anna", &"We decided. ".repeat(words))]);
+        let fake = Fake::answering(|_| String::new()).with_odds(odds).with_window(40_000);
+        let mut options = options(0.0);
+        options["size"]["n"] = json!(30_000);
+        let out = fakes::run(&KIND, options, &document, &fake).unwrap();
+        assert_eq!(out.value["label"], "a-very-long-decision-label");
+        let prompts = fake.prompts.lock().unwrap();
+        let asked = prompts.iter().find(|p| p.contains("We decided")).unwrap();
+        asked.find("We decided").unwrap() < asked.find("Something settled").unwrap()
+    };
+    assert!(!begins(20)); // a token of the fake is a byte
+    assert!(begins(400));
+}

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
+use super::meant::{OPEN, asks_itself, question_before, sentence_instead, sentence_meant};
 use super::phrases::{Phrase, any, core_start};
 use crate::corpus::document::Document;
 use crate::steps::ask::language_of;
@@ -11,9 +12,9 @@ use crate::steps::prompt::date_phrases;
 use crate::steps::text::{content, sentences, squeeze, without_fillers, words};
 
 /// "I'll read it" names a kind of work and nothing to do it to; so many words with content do.
-const LEAST_CONTENT: usize = 3;
+pub const LEAST_CONTENT: usize = 3;
 /// A sentence with fewer words of content, such as "That's decided.", speaks of another one.
-const STANDS_ALONE: usize = 2;
+pub const STANDS_ALONE: usize = 2;
 /// Turns after a question or an offer in which an answer to it counts.
 const REPLY_TURNS: usize = 2;
 /// Turns within which "I'll have it by then" belongs to the task before it.
@@ -25,7 +26,7 @@ pub enum Topic {
     Decisions,
     Questions,
     /// An author's own words.
-    Phrases(Cues),
+    Phrases(Box<Cues>),
 }
 
 /// A sentence that may hold an item, and what its words settle.
@@ -54,12 +55,18 @@ pub struct Found {
 #[derive(Clone, Debug, Default)]
 pub struct Cues {
     own: Vec<Phrase>,
+    /// What one can do: a promise where it names a day, else an offer.
+    able: Vec<Phrase>,
     offer: Vec<Phrase>,
     ask: Vec<Phrase>,
     accept: Vec<Phrase>,
     refuse: Vec<Phrase>,
     not: Vec<Phrase>,
     reverse: Vec<Phrase>,
+    /// What changes a decision, where the sentence shares words with one.
+    revise: Vec<Phrase>,
+    /// What leaves a question open unless the speaker then takes it on.
+    reply: Vec<Phrase>,
     work: BTreeSet<String>,
 }
 
@@ -133,9 +140,12 @@ impl Topic {
         let lists = lists(document);
         match self {
             Self::Tasks => tasks(lists.map_or(&*TASKS, |l| &l.tasks), document),
-            Self::Decisions => plain(lists.map_or(&*DECISIONS, |l| &l.decisions), document, false),
-            Self::Questions => plain(lists.map_or(&*QUESTIONS, |l| &l.questions), document, true),
-            Self::Phrases(cues) => plain(cues, document, false),
+            Self::Decisions => plain(lists.map_or(&*DECISIONS, |l| &l.decisions), document, None),
+            Self::Questions => {
+                let taken_on = tasks(lists.map_or(&*TASKS, |l| &l.tasks), document).candidates;
+                plain(lists.map_or(&*QUESTIONS, |l| &l.questions), document, Some(&taken_on))
+            }
+            Self::Phrases(cues) => plain(cues, document, None),
         }
     }
 }
@@ -167,10 +177,18 @@ impl Cues {
             "refuse" => &mut self.refuse,
             "not" => &mut self.not,
             "reverse" => &mut self.reverse,
+            "revise" => &mut self.revise,
+            "reply" => &mut self.reply,
+            "able" => &mut self.able,
             "work" => return self.work.extend(line.split_whitespace().map(str::to_owned)),
             other => panic!("a list of cues has no section [{other}]"),
         };
         list.push(Phrase::parse(line));
+    }
+
+    /// Whether a sentence has a cue of its own.
+    pub fn has_own(&self, spoken: &[String]) -> bool {
+        any(&self.own, spoken)
     }
 
     /// Whether a promise is one to do something: it names a day, or a kind of work and what it is done to. Where the
@@ -182,7 +200,7 @@ impl Cues {
 }
 
 /// The sentences of a turn, each with its words.
-fn sentences_of(document: &Document, turn: usize) -> Vec<(String, Vec<String>)> {
+pub fn sentences_of(document: &Document, turn: usize) -> Vec<(String, Vec<String>)> {
     let text = document.turn_text(&document.turns[turn]);
     sentences(text).into_iter().map(|r| squeeze(&text[r])).map(|s| (words(&s), s)).map(|(w, s)| (s, w)).collect()
 }
@@ -198,13 +216,16 @@ fn tasks(cues: &Cues, document: &Document) -> Found {
             }
             let own = core_start(&cues.own, &spoken);
             let ask = core_start(&cues.ask, &spoken);
-            let offer = core_start(&cues.offer, &spoken);
+            let able = core_start(&cues.able, &spoken);
+            let offer = core_start(&cues.offer, &spoken).or(able);
             let Some(start) = own.or(offer).or(ask) else { continue };
             let core = core_of(&said, start);
             let when = first_when(&said).or_else(|| when_after(cues, &sentences[at + 1..]));
             if !cues.is_work(&said, &core, when.as_deref()) {
                 continue;
             }
+            // "I can have it by Friday" is a promise, "I can do it in an afternoon" is none.
+            let own = own.or(able.filter(|_| when.is_some()));
             let reply = reply(cues, document, turn);
             if reply == Reply::Refused {
                 found.declined.push(turn);
@@ -298,22 +319,35 @@ fn asked(document: &Document, turn: usize, said: &str) -> Vec<String> {
     }
 }
 
-/// Sentences with a cue, for what needs no answer.
-fn plain(cues: &Cues, document: &Document, asks: bool) -> Found {
+/// Sentences with a cue, for what needs no answer. With `taken_on`, the tasks of the document, they say that a question
+/// is open.
+fn plain(cues: &Cues, document: &Document, taken_on: Option<&[Candidate]>) -> Found {
+    let asks = taken_on.is_some();
     let mut found = Found::default();
     for turn in 0..document.turns.len() {
         let speaker = document.turns[turn].speaker.clone();
         let sentences = sentences_of(document, turn);
         for (at, (said, spoken)) in sentences.iter().enumerate() {
-            if any(&cues.not, spoken) || !any(&cues.own, spoken) {
+            let revises =
+                any(&cues.revise, spoken) && !said.ends_with('?') && revises_one(&found.candidates, turn, said);
+            let is_reply = any(&cues.reply, spoken);
+            if any(&cues.not, spoken) || !(any(&cues.own, spoken) || revises || is_reply) {
+                continue;
+            }
+            if is_reply && taken_on.is_some_and(|tasks| takes_it_on(tasks, turn, speaker.as_deref())) {
                 continue;
             }
             let (mut evidence, mut quoted) = (vec![turn], said.clone());
             let reverses = any(&cues.reverse, spoken);
             if asks {
-                if let Some((asked_in, question)) = question_before(document, turn, said) {
-                    evidence.insert(0, asked_in);
-                    quoted = question;
+                let itself = asks_itself(spoken, said);
+                match question_before(document, turn, said, is_reply).filter(|_| !itself) {
+                    Some((asked_in, question)) => {
+                        evidence.insert(0, asked_in);
+                        quoted = question;
+                    }
+                    None if is_reply && !itself => continue, // nothing was asked
+                    None => {}
                 }
             } else if reverses {
                 if let Some(instead) = sentence_instead(cues, &sentences[at + 1..]) {
@@ -336,46 +370,58 @@ fn plain(cues: &Cues, document: &Document, asks: bool) -> Found {
                 core: without_fillers(&quoted),
                 when: first_when(&quoted),
                 people: speaker.iter().cloned().collect(),
-                reverses,
+                reverses: reverses || revises,
                 said: quoted,
             };
-            match found.candidates.last_mut() {
-                // Two cues in one turn speak of one thing, unless both sentences stand on their own.
-                Some(last) if last.turn == turn && (asks || last.reverses || last.said == candidate.said) => {
-                    last.reverses |= reverses;
+            match earlier_of(&mut found.candidates, &candidate, asks) {
+                Some(earlier) => {
+                    earlier.reverses |= candidate.reverses && !asks;
+                    earlier.evidence.extend(candidate.evidence);
+                    earlier.evidence.sort_unstable();
+                    earlier.evidence.dedup();
                 }
-                _ => found.candidates.push(candidate),
+                None => found.candidates.push(candidate),
             }
         }
     }
     found
 }
 
-/// The question that is left open: the last one that shares a word with the sentence saying so.
-fn question_before(document: &Document, turn: usize, said: &str) -> Option<(usize, String)> {
-    const LOOK_BACK: usize = 4;
+/// Whether a sentence that changes something speaks of what was decided in an earlier turn.
+fn revises_one(decided: &[Candidate], turn: usize, said: &str) -> bool {
+    const SHARED: usize = 2; // words
     let about = content(said);
-    let mut last = None;
-    for i in turn.saturating_sub(LOOK_BACK)..=turn {
-        for (sentence, spoken) in sentences_of(document, i) {
-            // "That's open as well" names nothing: it means whatever was asked last.
-            let shares = about.len() < LEAST_CONTENT || !about.is_disjoint(&content(&sentence));
-            if sentence.ends_with('?') && spoken.len() >= 5 && (shares || i + 1 == turn || i == turn) {
-                last = Some((i, sentence));
-            }
-        }
-    }
-    last
+    decided.iter().any(|d| d.turn < turn && about.intersection(&content(&d.said)).count() >= SHARED)
 }
 
-/// What counts instead of what is taken back: the next sentence of the turn that settles something.
-fn sentence_instead(cues: &Cues, after: &[(String, Vec<String>)]) -> Option<String> {
-    const NEGATIONS: &[&str] = &["not", "isn't", "don't", "won't", "doesn't", "nicht", "kein", "keine"];
-    let telling: Vec<_> = after.iter().take(3).filter(|(said, _)| content(said).len() >= STANDS_ALONE).collect();
-    let affirms = |(_, spoken): &&&(String, Vec<String>)| {
-        any(&cues.own, spoken) || !spoken.iter().any(|w| NEGATIONS.contains(&w.as_str()))
+/// Whether the speaker of "I don't know" then promises to find out.
+fn takes_it_on(tasks: &[Candidate], turn: usize, speaker: Option<&str>) -> bool {
+    let soon = turn..=turn + JOIN_TURNS;
+    tasks.iter().any(|t| soon.contains(&t.turn) && t.people.iter().any(|p| Some(p.as_str()) == speaker))
+}
+
+/// The candidate that already says what this one does.
+fn earlier_of<'a>(found: &'a mut [Candidate], new: &Candidate, asks: bool) -> Option<&'a mut Candidate> {
+    let is_same = |old: &Candidate| {
+        if asks {
+            // The same matter, left open in several ways, one after the other.
+            let is_near = new.turn - old.turn <= JOIN_TURNS + 1;
+            let shares = content(&new.said).intersection(&content(&old.said)).any(|w| !content(OPEN).contains(w));
+            let says_little = !new.said.ends_with('?') && content(&new.said).len() <= LEAST_CONTENT;
+            return old.turn == new.turn || is_near && (shares || says_little);
+        }
+        // Two cues in one turn speak of one thing, unless both sentences stand on their own.
+        let again = old.turn == new.turn && (old.said == new.said || old.reverses && new.reverses);
+        again || confirms(old, new)
     };
-    telling.iter().find(affirms).or(telling.first()).map(|(said, _)| said.clone())
+    found.iter_mut().rev().find(|old| is_same(old))
+}
+
+/// Whether a sentence names the day of a decision and nothing else: "The date stays, the thirty-first of March."
+fn confirms(old: &Candidate, new: &Candidate) -> bool {
+    let Some(when) = &new.when else { return false };
+    let is_bare = content(&new.said.replacen(when.as_str(), "", 1)).len() <= STANDS_ALONE;
+    is_bare && !new.reverses && old.when.as_ref().is_some_and(|w| w.eq_ignore_ascii_case(when))
 }
 
 /// The day in the short sentence right after a promise: "I'll call Minh. By Tuesday."
@@ -389,24 +435,6 @@ fn when_after(cues: &Cues, after: &[(String, Vec<String>)]) -> Option<String> {
 /// The day in a short sentence of an answer: "With the appendix, yes. By Tuesday."
 fn short_when(sentences: &[(String, Vec<String>)]) -> Option<String> {
     sentences.iter().take(3).filter(|(_, spoken)| spoken.len() <= 8).find_map(|(said, _)| first_when(said))
-}
-
-/// The sentence that "that's decided" is about: the one before it in its turn, else the next one there, else the one
-/// that says most in the turn before.
-fn sentence_meant(
-    document: &Document,
-    turn: usize,
-    sentences: &[(String, Vec<String>)],
-    at: usize,
-) -> Option<(usize, String)> {
-    let tells = |s: &&(String, Vec<String>)| content(&s.0).len() >= LEAST_CONTENT && !s.0.ends_with('?');
-    let (before, after) = (&sentences[..at], &sentences[at + 1..]);
-    if let Some((said, _)) = before.iter().rev().find(tells).or_else(|| after.iter().take(1).find(tells)) {
-        return Some((turn, said.clone()));
-    }
-    let previous = turn.checked_sub(1)?;
-    let sentences = sentences_of(document, previous);
-    sentences.iter().filter(tells).max_by_key(|(said, _)| content(said).len()).map(|(said, _)| (previous, said.clone()))
 }
 
 fn first_when(said: &str) -> Option<String> {

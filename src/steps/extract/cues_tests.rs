@@ -154,3 +154,76 @@ fn the_lists_of_every_language_can_be_read_and_name_all_three_things() {
         assert!(!lists.tasks.accept.is_empty() && !lists.tasks.refuse.is_empty(), "{language}");
     }
 }
+
+fn said(topic: Topic, turns: &[(&str, &str)]) -> Vec<String> {
+    topic.find(&meeting(turns)).candidates.into_iter().map(|c| c.said).collect()
+}
+
+#[test]
+fn what_changes_a_decision_is_one_and_the_same_day_said_again_is_none() {
+    let turns = [
+        ("Ann", "Then it's decided, six hundred windows, rush on the first lot."),
+        ("Bo", "I can't feel my feet any more."),
+        ("Ann", "It's still six hundred windows, but there's no rush any more."),
+    ];
+    let found = Topic::Decisions.find(&meeting(&turns)).candidates;
+    assert_eq!(found.iter().map(|c| (c.turn, c.reverses)).collect::<Vec<_>>(), [(0, false), (2, true)]);
+
+    let turns = [
+        ("Ann", "We decided that the old page goes off on the thirty-first of March."),
+        ("Bo", "Oh dear."),
+        ("Ann", "The date stays, the thirty-first of March."),
+    ];
+    let found = Topic::Decisions.find(&meeting(&turns)).candidates;
+    assert_eq!((found.len(), found[0].evidence.as_slice()), (1, &[0, 2][..]));
+}
+
+#[test]
+fn a_task_that_changes_hands_and_a_parked_idea_are_no_decisions() {
+    let turns = [
+        ("Ann", "So the hotfix moves from Jo to you, out today."),
+        ("Bo", "It's a good idea at a bad time."),
+        ("Ann", "Parked, then."),
+    ];
+    assert_eq!(said(Topic::Decisions, &turns), Vec::<String>::new());
+}
+
+#[test]
+fn what_one_can_do_is_a_task_where_it_names_a_day() {
+    let turns = [
+        ("Ann", "I can send you the report with the graphs by Friday."),
+        ("Bo", "Hm."),
+        ("Bo", "I can build a better website in an afternoon and complain for a week."),
+        ("Ann", "Hm."),
+    ];
+    assert_eq!(said(Topic::Tasks, &turns), ["I can send you the report with the graphs by Friday."]);
+}
+
+#[test]
+fn a_question_stays_open_unless_the_one_who_does_not_know_takes_it_on() {
+    let turns = [
+        ("Ann", "How low does the cash get in the summer?"),
+        ("Bo", "I don't know from my head."),
+        ("Ann", "Right."),
+        ("Bo", "I'll rerun the cash forecast by Thursday."),
+    ];
+    assert_eq!(said(Topic::Questions, &turns), Vec::<String>::new());
+    assert_eq!(said(Topic::Questions, &turns[..3]), ["How low does the cash get in the summer?"]);
+}
+
+#[test]
+fn what_is_not_settled_is_the_question_that_says_most_and_no_rhetorical_one() {
+    let turns = [
+        ("Ann", "Do we tell Halvorsen that we're looking at somebody else?"),
+        ("Bo", "I'd tell them."),
+        ("Cy", "Hm. And if she hears it from somebody else?"),
+        ("Ann", "I don't think we settle that today."),
+    ];
+    assert_eq!(said(Topic::Questions, &turns), ["Do we tell Halvorsen that we're looking at somebody else?"]);
+    let turns = [
+        ("Ann", "Is there anything about the kiosk at the harbor?"),
+        ("Bo", "I don't know whether the kiosk is ours or the council's."),
+        ("Ann", "We'll leave the kiosk, it's an open question."),
+    ];
+    assert_eq!(said(Topic::Questions, &turns), ["I don't know whether the kiosk is ours or the council's."]);
+}

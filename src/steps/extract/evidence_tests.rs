@@ -203,3 +203,23 @@ fn an_answer_that_was_cut_off_keeps_what_was_complete() {
     assert_eq!(out.value["vendor"], "Kiln");
     assert!(out.value.get("number").is_none() && !out.partial.is_empty());
 }
+
+#[test]
+fn a_value_that_its_own_quote_does_not_hold_is_null_where_it_may_be() {
+    let said = json!({
+        "vendor": { "quote": "Thank you", "value": "Acme Ltd" },
+        "number": { "quote": "Thank you", "value": "INV-99 of Acme" },
+        "total": { "quote": "2026-0117", "value": 120.5 },
+        "due": null,
+    });
+    let out = run(json!({ "schema": schema() }), &invoice(), answer(said.clone())).unwrap();
+    let of = |key: &str| (out.value[key].clone(), out.value["evidence"][key]["withheld"].clone());
+    assert_eq!(of("number"), (Value::Null, json!("INV-99 of Acme")));
+    assert_eq!(of("total"), (Value::Null, json!(120.5)));
+    assert_eq!(of("vendor"), (json!("Acme Ltd"), Value::Null));
+    for note in ["left out `number`", "left out `total`", "`vendor` may not be null"] {
+        assert!(out.notes.iter().any(|n| n.contains(note)), "{note}: {:?}", out.notes);
+    }
+    let lenient = json!({ "schema": schema(), "ground": { "at_least": 0.0 } });
+    assert_eq!(run(lenient, &invoice(), answer(said)).unwrap().value["total"], 120.5);
+}

@@ -51,6 +51,7 @@ pub struct Finisher<'a> {
     free_texts: Vec<(String, usize)>, // field, its longest length in characters
     least_carried: f64,
     otherwise: Otherwise,
+    is_only: bool,
 }
 
 impl<'a> Finisher<'a> {
@@ -69,7 +70,13 @@ impl<'a> Finisher<'a> {
             free_texts: free_texts(schema),
             least_carried,
             otherwise,
+            is_only: false,
         }
+    }
+
+    /// Finishes the one record of a document: it is never dropped.
+    pub fn of_only(self) -> Self {
+        Self { is_only: true, ..self }
     }
 
     /// Returns the finished item; `None` where it is dropped, which `notes` then says.
@@ -102,6 +109,11 @@ impl<'a> Finisher<'a> {
                     json!(clip(said, *max_length))
                 }
                 (Otherwise::None, _) => Value::Null,
+                // One value that the text does not hold is no reason to lose the others of the record.
+                _ if self.is_only => {
+                    notes.push(format!("`{field}` is null: the text does not hold {}", clip(&text, 60)));
+                    Value::Null
+                }
                 _ => {
                     let shown = clip(&text, 60);
                     notes.push(format!("dropped an item whose `{field}` is not in the text: {shown}"));
@@ -192,10 +204,11 @@ impl<'a> Finisher<'a> {
     }
 
     fn is_carried(&self, text: &str, part: &Part, window: &[usize]) -> bool {
-        if content(text).is_empty() {
-            return false;
-        }
         let speech = part.speech(self.cx.document);
+        if content(text).is_empty() {
+            // A name such as "It" or "US" may be a field's whole value; as the wording of an item it says nothing.
+            return self.is_only && !text.is_empty() && squeeze(&speech).contains(text);
+        }
         if carried_by(text, &content(&speech)) < self.least_carried {
             return false;
         }

@@ -49,7 +49,9 @@ pub static KIND: StepKind = StepKind {
             the text there. `evidence` beside the fields then holds for each its `quote`, where it stands (`start` and \
             `end` in `doc.text`, `page`, or `turn`, `speaker` and `at`), `p_null` and `p_value`, how likely the model \
             found nothing and something to write, and `support`, whether it finds that the quote says so; `min_support` \
-            is the least of them. A field that may be left out or null needs no quote when it is.\n\n\
+            is the least of them. A field that may be left out or null needs no quote when it is; a text or a number that \
+            its own quote does not hold is null (`ground`), and `withheld` beside the quote has what was \
+            written.\n\n\
             Keywords of a schema that cannot be enforced while decoding are named by `check`, and answers are held \
             against them: a record that breaks them is partial, an item of a list is dropped and counted. Where parts \
             state a field differently, `conflicts` has what was not kept.",
@@ -217,7 +219,7 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
             "decisions" => Some(Topic::Decisions),
             _ => Some(Topic::Questions),
         },
-        Some(_) => Some(Topic::Phrases(Cues::of_phrases(read.texts(&["candidates"])))),
+        Some(_) => Some(Topic::Phrases(Box::new(Cues::of_phrases(read.texts(&["candidates"]))))),
         None => None,
     };
     if topic.is_some() && !many {

@@ -7,8 +7,10 @@
 
 mod asking;
 mod cues;
+mod held;
 mod items;
 mod kind;
+mod meant;
 mod merge;
 mod phrases;
 mod proof;
@@ -103,6 +105,7 @@ impl Step for Extract {
         let mut answers = self.ask(cx, &asker, &instruct, &readings, &[], &mut out)?;
         if self.evidence {
             proof::prove(cx, &asker, &readings, &mut answers, &mut out)?;
+            held::hold(&self.schema, self.least_carried, &mut answers, &mut out);
         }
         let was_read: Vec<bool> = answers.iter().map(Option::is_some).collect();
         out.value = if self.many {
@@ -206,6 +209,7 @@ impl Extract {
             let mut again = self.ask(cx, asker, instruct, readings, &complaints, &mut dropped)?;
             if self.evidence {
                 proof::prove(cx, asker, readings, &mut again, &mut dropped)?;
+                held::hold(&self.schema, self.least_carried, &mut again, &mut dropped);
             }
             out.usage += dropped.usage;
             // A part that could not be asked again keeps what it said.
@@ -241,7 +245,7 @@ impl Extract {
         notes: &mut Vec<String>,
     ) -> Result<Record, StepError> {
         let ground = Ground::new(cx.document, &language(cx));
-        let finisher = Finisher::new(cx, &ground, &self.decoded, self.least_carried, self.otherwise);
+        let finisher = Finisher::new(cx, &ground, &self.decoded, self.least_carried, self.otherwise).of_only();
         let mut records = Vec::new();
         for (reading, answer) in readings.iter().zip(answers) {
             for record in answer.iter().flat_map(|a| a.records.iter().cloned()) {

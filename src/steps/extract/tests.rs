@@ -186,3 +186,20 @@ fn faults_of_the_options_are_all_named_with_their_place() {
     assert_eq!(faults.len(), 2, "{faults:?}");
     assert!(faults[0].hints[0].contains("task"));
 }
+
+#[test]
+fn one_made_up_value_does_not_lose_the_others_of_the_one_record() {
+    let document = meeting(&[("Anna", "Acme sent the bill from IT."), ("Bo", "Thanks.")]);
+    let fake = Fake::answering(|_| json!({ "vendor": "Zorblax Widgets", "from": "IT", "total": 12 }).to_string());
+    let asking = |vendor: &str| json!({ "schema": { "vendor": vendor, "from": "string?", "total": "number?" }, "long": { "merge": {} } });
+    let out = fakes::run(&KIND, options(asking("string?")), &document, &fake).unwrap();
+    assert_eq!(
+        (&out.value["vendor"], &out.value["from"], &out.value["total"]),
+        (&Value::Null, &json!("IT"), &json!(12))
+    );
+    assert!(out.notes.iter().any(|n| n.contains("`vendor` is null") && n.contains("Zorblax")), "{:?}", out.notes);
+
+    // Where it may not be null, the schema is not met, and that is said.
+    let out = fakes::run(&KIND, options(asking("string")), &document, &fake).unwrap();
+    assert!(out.partial.iter().any(|p| p.contains("schema")), "{:?}", out.partial);
+}

@@ -57,7 +57,7 @@ prompt!(
     /// Whether a quote says what a field holds, yes or no: `quote`, `field`, `value`.
     SAYS, "says.md.j2");
 prompt!(
-    /// Which label fits: `text`, `labels`, `instruct`, `examples` (`text`, `label`).
+    /// Which label fits: `text`, `text_first`, `labels`, `instruct`, `examples` (`text`, `label`).
     CLASSIFY, "classify.md.j2");
 
 prompt!(

@@ -82,6 +82,10 @@ const BUILTINS: &[&str] = &["turns", "quote", "speaker", "when"];
 /// A string without a limit of its own may not run on until the tokens are gone.
 const MAX_LENGTH: u64 = 200; // characters
 const MAX_ITEMS: u64 = 20;
+/// Formats that allow digits without end: the starter wrote the fraction of a second to the end of its tokens in 5 of
+/// 13 answers. Other formats stay as they are: whether a length leaves any text of theirs is dear to find out.
+const ENDLESS_FORMATS: &[&str] = &["time", "date-time", "duration"];
+const FORMAT_LENGTH: u64 = 40; // characters
 const MAX_DEPTH: usize = 32;
 /// Of a schema altogether: more would not compile in a second.
 const MAX_NODES: usize = 5_000;
@@ -337,11 +341,19 @@ fn bound(schema: &mut Map<String, Value>) {
         schema.get("type").is_some_and(|t| t == name || t.as_array().is_some_and(|l| l.iter().any(|t| t == name)))
     };
     let has = |schema: &Map<String, Value>, keys: &[&str]| keys.iter().any(|k| schema.contains_key(*k));
-    if is(schema, "string") && !has(schema, &["maxLength", "enum", "const", "format", "pattern"]) {
-        schema.insert("maxLength".into(), json!(MAX_LENGTH));
+    let least = |schema: &Map<String, Value>, key: &str| schema.get(key).and_then(Value::as_u64).unwrap_or(0);
+    if is(schema, "string") && !has(schema, &["maxLength", "enum", "const", "pattern"]) {
+        let length = match schema.get("format").and_then(Value::as_str) {
+            None => Some(MAX_LENGTH),
+            Some(format) if ENDLESS_FORMATS.contains(&format) => Some(FORMAT_LENGTH),
+            Some(_) => None,
+        };
+        if let Some(length) = length {
+            schema.insert("maxLength".into(), json!(length.max(least(schema, "minLength"))));
+        }
     }
     if is(schema, "array") && !has(schema, &["maxItems", "prefixItems", "enum", "const"]) {
-        schema.insert("maxItems".into(), json!(MAX_ITEMS));
+        schema.insert("maxItems".into(), json!(MAX_ITEMS.max(least(schema, "minItems"))));
     }
     if is(schema, "object")
         && has(schema, &["properties"])
@@ -373,6 +385,18 @@ mod tests {
         assert_eq!(schema["properties"]["b"]["maxItems"], MAX_ITEMS);
         assert_eq!(schema["properties"]["b"]["items"]["maxLength"], 9);
         assert_eq!(schema["additionalProperties"], false);
+    }
+
+    #[test]
+    fn a_limit_never_contradicts_what_the_author_asks_for_at_least() {
+        let schema = expand(&json!({ "type": "object", "properties": {
+            "a": { "type": "string", "minLength": 500 }, "b": { "type": "array", "minItems": 30, "items": { "type": "integer" } },
+            "c": { "type": "string", "format": "date-time" }, "d": { "type": "string", "format": "email" },
+        } }))
+        .unwrap();
+        let of = |field: &str, key: &str| schema["properties"][field][key].clone();
+        assert_eq!((of("a", "maxLength"), of("b", "maxItems")), (json!(500), json!(30)));
+        assert_eq!((of("c", "maxLength"), of("d", "maxLength")), (json!(FORMAT_LENGTH), Value::Null));
     }
 
     fn check_fault(schema: Value, path: &[&str], message: &str) {
