@@ -11,6 +11,7 @@ mod analysis;
 mod bigrams;
 mod czech;
 
+mod closeness;
 mod passage;
 mod query;
 mod tokens;
