@@ -311,7 +311,7 @@ impl DiskIndex {
         let lets = |s: usize, i: usize| {
             self.places[s][i].is_some_and(|place| allowed.as_ref().is_none_or(|allowed| allowed.contains(&place)))
         };
-        let found = nearest(&self.segments, vector, top, &lets);
+        let found = nearest(&self.segments, vector, top, &lets)?;
         Ok(found.into_iter().filter_map(|(s, i, score)| Some((self.places[s][i]?, f64::from(score)))).collect())
     }
 }

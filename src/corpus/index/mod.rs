@@ -19,6 +19,8 @@ mod tokens;
 mod disk;
 mod files;
 mod fuse;
+#[cfg(feature = "usearch")]
+mod graph;
 mod layout;
 mod ram;
 mod schema;
