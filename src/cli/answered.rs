@@ -112,7 +112,10 @@ mod tests {
     #[test]
     fn a_terminal_gets_lines_that_fit_and_a_place_to_click() {
         let shown = text(&reply(), Path::new("/d"), Some(30));
-        assert!(shown.contains("]8;;file:///d/my%20rules.pdf#page=4\u{1b}\\my rules.pdf, page 4\u{1b}]8;;"), "{shown:?}");
+        assert!(
+            shown.contains("]8;;file:///d/my%20rules.pdf#page=4\u{1b}\\my rules.pdf, page 4\u{1b}]8;;"),
+            "{shown:?}"
+        );
         let lines: Vec<&str> = shown.lines().filter(|l| !l.contains("]8;;")).collect();
         assert_eq!(lines[..3], ["They are kept for seven years.", "[1]", ""]);
         assert_eq!(lines[3..], ["\u{1b}[2m    \"Payroll records are kept", "    for seven years.\"\u{1b}[0m"]);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tantivy::collector::{DocSetCollector, TopDocs};
 use tantivy::directory::MmapDirectory;
-use tantivy::query::{BooleanQuery, BoostQuery, ConstScoreQuery, Occur, TermQuery, TermSetQuery};
-use tantivy::schema::{IndexRecordOption, Value};
 use tantivy::fastfield::Column;
 use tantivy::postings::Postings;
+use tantivy::query::{BooleanQuery, BoostQuery, ConstScoreQuery, Occur, TermQuery, TermSetQuery};
+use tantivy::schema::{IndexRecordOption, Value};
 use tantivy::{DocAddress, DocSet, Index, ReloadPolicy, Searcher, TantivyDocument, Term};
 
 use super::analysis::Language;
@@ -125,7 +125,19 @@ impl DiskIndex {
         let languages = table.languages().into_iter().map(|(l, _)| l).collect();
         let (folder, settings) = (folder.clone(), settings.clone());
         let table_name = payload.files;
-        Ok(Some(Self { folder, settings, searcher, fields, table, languages, opstamp, table_name, rows, segments, places }))
+        Ok(Some(Self {
+            folder,
+            settings,
+            searcher,
+            fields,
+            table,
+            languages,
+            opstamp,
+            table_name,
+            rows,
+            segments,
+            places,
+        }))
     }
 
     pub fn settings(&self) -> &Settings {
@@ -230,7 +242,7 @@ impl DiskIndex {
             b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
         };
         ranked.sort_by(order);
-        let first = ranked.len().min(LOOKED_AT);
+        let first = if wanted.iter().any(Wanted::is_pair) { ranked.len().min(LOOKED_AT) } else { 0 };
         let stands = self.stands(ranked[..first].iter().map(|(_, _, address)| *address).collect(), wanted)?;
         for (score, _, address) in &mut ranked[..first] {
             *score += bonus(wanted, &stands[address]);

@@ -258,19 +258,12 @@ fn walk(
 }
 
 #[cfg(not(feature = "usearch"))]
-fn walk(
-    segments: &[Segment],
-    _: &[i8],
-    _: usize,
-    _: &Lets<'_>,
-) -> Result<(Vec<Candidate>, Vec<usize>), IndexError> {
+fn walk(segments: &[Segment], _: &[i8], _: usize, _: &Lets<'_>) -> Result<(Vec<Candidate>, Vec<usize>), IndexError> {
     Ok((Vec::new(), (0..segments.len()).collect()))
 }
 
 fn best_of(mut scored: Vec<Candidate>, keep: usize) -> Vec<Candidate> {
-    let order = |a: &Candidate, b: &Candidate| {
-        b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2)))
-    };
+    let order = |a: &Candidate, b: &Candidate| b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2)));
     if scored.len() > keep {
         scored.select_nth_unstable_by(keep, order);
         scored.truncate(keep);
