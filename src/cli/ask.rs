@@ -2,13 +2,14 @@
 //! with the words that show it and where they stand.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::answered;
 use super::embedder::ResidentEmbedder;
 use super::exit::Exit;
 use super::index::{default_split, origins, show_hits};
@@ -274,14 +275,7 @@ impl Asked<'_> {
     }
 
     fn show(&self, reply: &Value, found: &Value) -> Result<(), Failure> {
-        let links = std::io::stdout().is_terminal();
-        let mut text = print::shown(reply["cited"].as_str().unwrap_or_default());
-        for citation in reply["citations"].as_array().into_iter().flatten() {
-            let word = |name: &str| print::shown(citation[name].as_str().unwrap_or_default());
-            let quote = word("quote").split_whitespace().collect::<Vec<_>>().join(" ");
-            let place = if links { link(&self.base, citation) } else { word("place") };
-            text.push_str(&format!("\n[{}] {place}: \"{quote}\"", citation["number"]));
-        }
+        let mut text = answered::text(reply, &self.base, answered::columns());
         if self.args.explain {
             let hits: Vec<Hit> = found["hits"]
                 .as_array()
@@ -298,21 +292,6 @@ impl Asked<'_> {
         print::result(&text)?;
         Ok(())
     }
-}
-
-/// A place that a terminal opens when it is clicked: the hyperlinks of OSC 8.
-fn link(base: &Path, citation: &Value) -> String {
-    let place = print::shown(citation["place"].as_str().unwrap_or_default());
-    let path = base.join(citation["file"].as_str().unwrap_or_default());
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(b);
-    let path: String = path
-        .as_os_str()
-        .as_encoded_bytes()
-        .iter()
-        .map(|b| if plain(b) { (*b as char).to_string() } else { format!("%{b:02X}") })
-        .collect();
-    let page = citation["pages"][0].as_u64().map(|p| format!("#page={p}")).unwrap_or_default();
-    format!("\u{1b}]8;;file://{path}{page}\u{1b}\\{place}\u{1b}]8;;\u{1b}\\")
 }
 
 fn step_failure(error: StepError) -> Failure {

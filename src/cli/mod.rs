@@ -8,6 +8,7 @@ pub mod options;
 pub mod print;
 
 mod adhoc;
+mod answered;
 mod ask;
 mod bench;
 mod chat;

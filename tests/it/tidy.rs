@@ -42,6 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("hf_hub", &["src/inference/hub/"]),
     ("tokenizers::", &["src/inference/tokenizer/", "src/inference/embed/"]),
     ("tantivy", &["src/corpus/index/"]),
+    ("usearch::", &["src/corpus/index/graph.rs"]),
     ("candle_transformers", &["src/inference/embed/"]),
     ("memmap2", &["src/inference/model/source.rs"]),
     ("pdf_extract", &["src/corpus/reader/pdf.rs"]),

@@ -331,8 +331,18 @@ pub fn summary(report: &UpdateReport, seconds: f64) -> String {
     let counts: Vec<String> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
     let counts = if counts.is_empty() { "no files".to_owned() } else { counts.join(", ") };
     let stopped = if report.stopped { "stopped early; what is done is kept; " } else { "" };
-    let megabytes = report.text_bytes as f64 / 1e6;
-    format!("{stopped}{counts}; {} passages of {megabytes:.1} MB written; {seconds:.1} s", report.passages)
+    let written = match report.passages {
+        0 => String::new(),
+        n => format!("; {n} passages of {} written", size(report.text_bytes)),
+    };
+    format!("{stopped}{counts}{written}; {seconds:.1} s")
+}
+
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..100_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
 }
 
 /// Names the files that could not be read, not endlessly many.

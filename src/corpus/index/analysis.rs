@@ -10,9 +10,10 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::bigrams::WordsAndBigrams;
 use super::czech::CzechStemmer;
+use crate::corpus::sentences::sentences;
 
 /// Goes up whenever the same text may give other terms: an index of another analysis is built again.
-pub const ANALYSIS: u32 = 1;
+pub const ANALYSIS: u32 = 2;
 
 /// A longer word is no word: a key, a hash, a line of dots.
 const LONGEST_WORD: usize = 80; // bytes
@@ -84,6 +85,17 @@ pub fn terms_of(text: &str, language: Option<Language>) -> Vec<String> {
     let text = one_form(text);
     let mut terms = Vec::new();
     chain(language).token_stream(&text).process(&mut |token| terms.push(token.text.clone()));
+    terms
+}
+
+/// Returns the terms of a text in order, each with the number of the sentence it stands in, from 0.
+pub fn terms_in_sentences(text: &str, language: Option<Language>) -> Vec<(u32, String)> {
+    let mut chain = chain(language);
+    let mut terms = Vec::new();
+    for (number, range) in (0..).zip(sentences(text)) {
+        let sentence = one_form(&text[range]);
+        chain.token_stream(&sentence).process(&mut |token| terms.push((number, token.text.clone())));
+    }
     terms
 }
 
@@ -173,6 +185,16 @@ mod tests {
         same(Language::Arabic, "مُحَمَّد", "محمد");
         same(Language::Japanese, "ﾃﾞｰﾀ", "データ");
         assert_eq!(terms_of("Café CAFÉ", None), ["cafe", "cafe"]);
+    }
+
+    #[test]
+    fn sentences_are_counted_and_cut_no_word() {
+        let text = "Dr. Smith's wing. It lifts!\n\n我们的税。税法";
+        let terms = terms_in_sentences(text, Some(Language::English));
+        let words: Vec<String> = terms.iter().map(|(_, term)| term.clone()).collect();
+        assert_eq!(words, terms_of(text, Some(Language::English)));
+        let numbers: Vec<u32> = terms.iter().map(|(number, _)| *number).collect();
+        assert_eq!(numbers, [0, 0, 0, 0, 1, 1, 2, 2, 2, 3]);
     }
 
     #[test]

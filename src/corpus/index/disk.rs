@@ -6,16 +6,19 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use tantivy::collector::{DocSetCollector, TopDocs};
 use tantivy::directory::MmapDirectory;
+use tantivy::fastfield::Column;
+use tantivy::postings::Postings;
 use tantivy::query::{BooleanQuery, BoostQuery, ConstScoreQuery, Occur, TermQuery, TermSetQuery};
 use tantivy::schema::{IndexRecordOption, Value};
-use tantivy::{DocAddress, Index, ReloadPolicy, Searcher, TantivyDocument, Term};
+use tantivy::{DocAddress, DocSet, Index, ReloadPolicy, Searcher, TantivyDocument, Term};
 
 use super::analysis::Language;
+use super::closeness::{LOOKED_AT, Stands, Wanted, bonus, covers, weigh};
 use super::fuse::fuse;
 use super::layout::{Layout, Settings};
 use super::passage::{Found, Hit, Passage, join, passage_id};
 use super::query::{Filter, Query, terms};
-use super::schema::{Fields, Payload, fact, terms as passage_terms};
+use super::schema::{Fields, Payload, fact};
 use super::vectors::{Segment, nearest};
 use super::{FileTable, IndexError, Retriever};
 
@@ -35,7 +38,8 @@ pub struct DiskIndex {
     table: FileTable,
     languages: Vec<Option<Language>>,
     opstamp: u64,
-    table_name: String, // the hash of the table
+    table_name: String,     // the hash of the table
+    rows: Vec<Column<u64>>, // of each segment of the text: the number of each passage
     segments: Vec<Segment>,
     places: Vec<Vec<Option<DocAddress>>>, // of each segment's rows; `None`: no longer there
 }
@@ -111,15 +115,29 @@ impl DiskIndex {
             return Ok(None);
         }
         let searcher = reader.searcher();
+        let rows = searcher.segment_readers().iter().map(|r| r.fast_fields().u64("row"));
+        let rows = rows.collect::<tantivy::Result<Vec<_>>>().map_err(text)?;
         if let Some(odd) = segments.iter().find(|s| s.dims() != payload.dims) {
             let fact = format!("vectors/{} has {} dimensions, the commit {}", odd.name(), odd.dims(), payload.dims);
             return Err(IndexError::damaged(folder, fact));
         }
-        let places = if segments.is_empty() { Vec::new() } else { places(&searcher, &segments).map_err(text)? };
+        let places = if segments.is_empty() { Vec::new() } else { places(&searcher, &rows, &segments) };
         let languages = table.languages().into_iter().map(|(l, _)| l).collect();
         let (folder, settings) = (folder.clone(), settings.clone());
         let table_name = payload.files;
-        Ok(Some(Self { folder, settings, searcher, fields, table, languages, opstamp, table_name, segments, places }))
+        Ok(Some(Self {
+            folder,
+            settings,
+            searcher,
+            fields,
+            table,
+            languages,
+            opstamp,
+            table_name,
+            rows,
+            segments,
+            places,
+        }))
     }
 
     pub fn settings(&self) -> &Settings {
@@ -202,39 +220,89 @@ impl DiskIndex {
     /// The best by words, as (address, score).
     fn by_words(
         &self,
-        wanted: &[(String, u32)],
+        wanted: &[Wanted],
         filter: Option<&dyn tantivy::query::Query>,
         top: usize,
     ) -> Result<Vec<(DocAddress, f64)>, IndexError> {
         if wanted.is_empty() || top == 0 {
             return Ok(Vec::new());
         }
-        let should = |(term, count): &(String, u32)| -> (Occur, Box<dyn tantivy::query::Query>) {
-            let term = Term::from_field_text(self.fields.terms, term);
-            let one = TermQuery::new(term, IndexRecordOption::WithFreqs);
-            let query: Box<dyn tantivy::query::Query> = match count {
-                1 => Box::new(one),
-                n => Box::new(BoostQuery::new(Box::new(one), *n as f32)),
-            };
-            (Occur::Should, query)
-        };
-        let mut query = BooleanQuery::new(wanted.iter().map(should).collect());
+        let mut query = self.any_of(wanted);
         if let Some(filter) = filter {
             let filter = ConstScoreQuery::new(filter.box_clone(), 0.0);
             query = BooleanQuery::new(vec![(Occur::Must, Box::new(query)), (Occur::Must, Box::new(filter))]);
         }
-        let best = TopDocs::with_limit(top + TIED).order_by_score();
+        let best = TopDocs::with_limit(top.max(LOOKED_AT) + TIED).order_by_score();
         let found = self.searcher.search(&query, &best).map_err(|e| self.text(e))?;
         // The engine leaves equals in the order of its segments, which threads decide; rows are the same each time.
-        let mut ranked = Vec::with_capacity(found.len());
-        for (score, address) in found {
-            let reader = self.searcher.segment_reader(address.segment_ord);
-            let rows = reader.fast_fields().u64("row").map_err(|e| self.text(e))?;
-            ranked.push((f64::from(score), rows.first(address.doc_id), address));
+        let row = |address: DocAddress| self.rows[address.segment_ord as usize].first(address.doc_id);
+        let with_row = |(score, address)| (f64::from(score), row(address), address);
+        let mut ranked: Vec<(f64, Option<u64>, DocAddress)> = found.into_iter().map(with_row).collect();
+        let order = |a: &(f64, Option<u64>, DocAddress), b: &(f64, Option<u64>, DocAddress)| {
+            b.0.total_cmp(&a.0).then(a.1.cmp(&b.1))
+        };
+        ranked.sort_by(order);
+        let first = if wanted.iter().any(Wanted::is_pair) { ranked.len().min(LOOKED_AT) } else { 0 };
+        let stands = self.stands(ranked[..first].iter().map(|(_, _, address)| *address).collect(), wanted)?;
+        for (score, _, address) in &mut ranked[..first] {
+            *score += bonus(wanted, &stands[address]);
         }
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        ranked[..first].sort_by(order);
         ranked.truncate(top);
         Ok(ranked.into_iter().map(|(score, _, address)| (address, score)).collect())
+    }
+
+    /// Passages that hold any of the terms, scored by BM25.
+    fn any_of(&self, wanted: &[Wanted]) -> BooleanQuery {
+        /// The engine leaves out what cannot be among the best only where all is plain terms, so a term that is asked
+        /// for twice stands there twice. For many terms the search for what to leave out costs more than it saves.
+        const MOST_PRUNED: u32 = 64;
+        let is_short = wanted.iter().map(|w| w.count).sum::<u32>() <= MOST_PRUNED;
+        let mut clauses: Vec<(Occur, Box<dyn tantivy::query::Query>)> = Vec::new();
+        for want in wanted {
+            let term = Term::from_field_text(self.fields.terms, &want.term);
+            let one = TermQuery::new(term, IndexRecordOption::WithFreqs);
+            if is_short {
+                (0..want.count).for_each(|_| clauses.push((Occur::Should, Box::new(one.clone()))));
+            } else {
+                clauses.push((Occur::Should, Box::new(BoostQuery::new(Box::new(one), want.count as f32))));
+            }
+        }
+        BooleanQuery::new(clauses)
+    }
+
+    /// Where in each of some passages each term stands.
+    fn stands(
+        &self,
+        mut addresses: Vec<DocAddress>,
+        wanted: &[Wanted],
+    ) -> Result<HashMap<DocAddress, Stands>, IndexError> {
+        addresses.sort_unstable(); // postings are read forwards
+        addresses.dedup();
+        let mut stands: HashMap<DocAddress, Stands> =
+            addresses.iter().map(|a| (*a, vec![Vec::new(); wanted.len()])).collect();
+        let mut sentences = Vec::new();
+        for of_segment in addresses.chunk_by(|a, b| a.segment_ord == b.segment_ord) {
+            let reader = self.searcher.segment_reader(of_segment[0].segment_ord);
+            let inverted = reader.inverted_index(self.fields.terms).map_err(|e| self.text(e))?;
+            for (number, want) in wanted.iter().enumerate() {
+                let term = Term::from_field_text(self.fields.terms, &want.term);
+                let postings = inverted.read_postings(&term, IndexRecordOption::WithFreqsAndPositions);
+                let Some(mut postings) = postings.map_err(|e| self.text(e.into()))? else { continue };
+                for address in of_segment {
+                    if postings.doc() < address.doc_id {
+                        postings.seek(address.doc_id);
+                    }
+                    if postings.doc() == address.doc_id {
+                        postings.positions(&mut sentences);
+                        if let Some(places) = stands.get_mut(address) {
+                            places[number].clone_from(&sentences);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(stands)
     }
 
     /// The best by vectors, as (address, cosine).
@@ -255,24 +323,18 @@ impl DiskIndex {
         let lets = |s: usize, i: usize| {
             self.places[s][i].is_some_and(|place| allowed.as_ref().is_none_or(|allowed| allowed.contains(&place)))
         };
-        let found = nearest(&self.segments, vector, top, &lets);
+        let found = nearest(&self.segments, vector, top, &lets)?;
         Ok(found.into_iter().filter_map(|(s, i, score)| Some((self.places[s][i]?, f64::from(score)))).collect())
-    }
-
-    /// The rarity of each term, as BM25 weighs it.
-    fn weights(&self, wanted: &[(String, u32)]) -> Result<HashMap<String, f64>, IndexError> {
-        let all = self.searcher.num_docs() as f64;
-        let weigh = |(term, _): &(String, u32)| {
-            let count = self.searcher.doc_freq(&Term::from_field_text(self.fields.terms, term));
-            Ok((term.clone(), rarity(count.map_err(|e| self.text(e))? as f64, all)))
-        };
-        wanted.iter().map(weigh).collect()
     }
 }
 
 impl Retriever for DiskIndex {
     fn retrieve(&self, query: &Query<'_>) -> Result<Vec<Hit>, IndexError> {
-        let wanted = terms(query.text, &self.languages);
+        let holding = |term: &str| {
+            let count = self.searcher.doc_freq(&Term::from_field_text(self.fields.terms, term));
+            count.map(|n| n as f64).map_err(|e| self.text(e))
+        };
+        let wanted = weigh(terms(query.text, &self.languages), self.num_passages(), holding)?;
         let filter = self.filter_query(query.filter);
         let filter = filter.as_deref();
         let depth = if query.vector.is_some() { query.top.max(FUSED_MIN) } else { query.top };
@@ -289,11 +351,12 @@ impl Retriever for DiskIndex {
                 fuse(&lists)
             }
         };
-        let weights = self.weights(&wanted)?;
+        let order: Vec<(DocAddress, f64)> = order.into_iter().take(query.top).collect();
+        let stands = self.stands(order.iter().map(|(address, _)| *address).collect(), &wanted)?;
         let mut hits = Vec::new();
-        for (address, score) in order.into_iter().take(query.top) {
+        for (address, score) in order {
             let passage = self.load(address)?;
-            let covers = covers(&passage, &weights);
+            let covers = covers(&wanted, &stands[&address]);
             let found =
                 Found { words: in_words.get(&address).copied(), vectors: in_vectors.get(&address).copied(), covers };
             hits.push(Hit { passage, score, found });
@@ -321,11 +384,10 @@ impl Retriever for DiskIndex {
     }
 }
 
-/// Where the rows of each segment stand now.
-fn places(searcher: &Searcher, segments: &[Segment]) -> tantivy::Result<Vec<Vec<Option<DocAddress>>>> {
+/// Where the rows of each segment of vectors stand now.
+fn places(searcher: &Searcher, rows: &[Column<u64>], segments: &[Segment]) -> Vec<Vec<Option<DocAddress>>> {
     let mut by_row = HashMap::new();
-    for (ordinal, reader) in (0u32..).zip(searcher.segment_readers()) {
-        let rows = reader.fast_fields().u64("row")?;
+    for ((ordinal, reader), rows) in (0u32..).zip(searcher.segment_readers()).zip(rows) {
         for doc in reader.doc_ids_alive() {
             if let Some(row) = rows.first(doc) {
                 by_row.insert(row, DocAddress::new(ordinal, doc));
@@ -333,23 +395,13 @@ fn places(searcher: &Searcher, segments: &[Segment]) -> tantivy::Result<Vec<Vec<
         }
     }
     let of = |segment: &Segment| (0..segment.num_rows()).map(|i| by_row.get(&segment.row(i)).copied()).collect();
-    Ok(segments.iter().map(of).collect())
+    segments.iter().map(of).collect()
 }
 
 /// What a term weighs that so many of all passages hold. One that none holds weighs as the rarest that is there.
 pub(super) fn rarity(holding: f64, all: f64) -> f64 {
     let holding = holding.max(1.0);
     (1.0 + (all - holding + 0.5).max(0.5) / (holding + 0.5)).ln()
-}
-
-/// The share of the question's terms, by weight, that a passage holds.
-pub(super) fn covers(passage: &Passage, weights: &HashMap<String, f64>) -> f64 {
-    let held: HashSet<String> = passage_terms(passage).into_iter().collect();
-    let mut terms: Vec<(&String, &f64)> = weights.iter().collect();
-    terms.sort_by_key(|(term, _)| *term); // floats are added in one order
-    let all: f64 = terms.iter().map(|(_, w)| *w).sum();
-    let both: f64 = terms.iter().filter(|(t, _)| held.contains(*t)).map(|(_, w)| *w).sum();
-    if all > 0.0 { both / all } else { 0.0 }
 }
 
 /// The best first; equals by file and place.

@@ -11,6 +11,7 @@ mod analysis;
 mod bigrams;
 mod czech;
 
+mod closeness;
 mod passage;
 mod query;
 mod tokens;
@@ -18,6 +19,8 @@ mod tokens;
 mod disk;
 mod files;
 mod fuse;
+#[cfg(feature = "usearch")]
+mod graph;
 mod layout;
 mod ram;
 mod schema;

@@ -4,7 +4,8 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::analysis::Language;
-use super::disk::{covers, put_in_order, rarity, with_context};
+use super::closeness::{LOOKED_AT, Stands, Wanted, bonus, covers, weigh};
+use super::disk::{put_in_order, with_context};
 use super::fuse::fuse;
 use super::passage::{Found, Hit, Passage};
 use super::query::{Query, terms};
@@ -19,7 +20,7 @@ const FUSED_MIN: usize = 100;
 /// Passages with their terms counted.
 pub struct RamIndex {
     passages: Vec<Passage>,
-    counts: Vec<HashMap<String, f64>>,
+    stands: Vec<HashMap<String, Vec<u32>>>, // the sentences that each term stands in, as often as it counts
     lengths: Vec<f64>,
     mean_length: f64,
     holding: HashMap<String, f64>, // passages that hold a term
@@ -31,16 +32,16 @@ pub struct RamIndex {
 
 impl RamIndex {
     pub fn new(passages: Vec<Passage>) -> Self {
-        let terms: Vec<Vec<String>> = passages.iter().map(passage_terms).collect();
-        let count = |terms: &Vec<String>| {
-            let mut counts: HashMap<String, f64> = HashMap::new();
-            terms.iter().for_each(|t| *counts.entry(t.clone()).or_default() += 1.0);
-            counts
-        };
-        let counts: Vec<HashMap<String, f64>> = terms.iter().map(count).collect();
-        let mut holding: HashMap<String, f64> = HashMap::new();
-        counts.iter().flat_map(|c| c.keys()).for_each(|t| *holding.entry(t.clone()).or_default() += 1.0);
+        let terms: Vec<Vec<(u32, String)>> = passages.iter().map(passage_terms).collect();
         let lengths: Vec<f64> = terms.iter().map(|t| t.len() as f64).collect();
+        let places = |terms: Vec<(u32, String)>| {
+            let mut places: HashMap<String, Vec<u32>> = HashMap::new();
+            terms.into_iter().for_each(|(sentence, term)| places.entry(term).or_default().push(sentence));
+            places
+        };
+        let stands: Vec<HashMap<String, Vec<u32>>> = terms.into_iter().map(places).collect();
+        let mut holding: HashMap<String, f64> = HashMap::new();
+        stands.iter().flat_map(|s| s.keys()).for_each(|t| *holding.entry(t.clone()).or_default() += 1.0);
         let mean_length = lengths.iter().sum::<f64>() / (lengths.len().max(1)) as f64;
         let mut present: BTreeMap<Option<Language>, usize> = BTreeMap::new();
         passages.iter().for_each(|p| *present.entry(Language::of_code(&p.language)).or_default() += 1);
@@ -51,7 +52,7 @@ impl RamIndex {
         }
         let digest = hasher.finalize().to_hex().to_string();
         let (vectors, embedder) = (Vec::new(), None);
-        Self { passages, counts, lengths, mean_length, holding, languages, vectors, embedder, digest }
+        Self { passages, stands, lengths, mean_length, holding, languages, vectors, embedder, digest }
     }
 
     /// Adds a vector for each passage.
@@ -61,18 +62,17 @@ impl RamIndex {
         self
     }
 
-    fn idf(&self, term: &str) -> f64 {
-        let (all, held) = (self.passages.len() as f64, self.holding.get(term).copied().unwrap_or(0.0));
-        (1.0 + (all - held + 0.5) / (held + 0.5)).ln()
-    }
-
-    fn bm25(&self, index: usize, wanted: &[(String, u32)]) -> f64 {
+    fn bm25(&self, index: usize, wanted: &[Wanted]) -> f64 {
         let norm = K1 * (1.0 - B + B * self.lengths[index] / self.mean_length);
-        let score = |(term, count): &(String, u32)| {
-            let frequency = self.counts[index].get(term).copied().unwrap_or(0.0);
-            f64::from(*count) * self.idf(term) * frequency * (K1 + 1.0) / (frequency + norm)
+        let score = |want: &Wanted| {
+            let frequency = self.stands[index].get(&want.term).map_or(0.0, |s| s.len() as f64);
+            f64::from(want.count) * want.rarity * frequency * (K1 + 1.0) / (frequency + norm)
         };
         wanted.iter().map(score).sum()
+    }
+
+    fn stands(&self, index: usize, wanted: &[Wanted]) -> Stands {
+        wanted.iter().map(|w| self.stands[index].get(&w.term).cloned().unwrap_or_default()).collect()
     }
 
     /// The indices with their scores, the best first; equals by file and place.
@@ -86,7 +86,8 @@ impl RamIndex {
 
 impl Retriever for RamIndex {
     fn retrieve(&self, query: &Query<'_>) -> Result<Vec<Hit>, IndexError> {
-        let wanted = terms(query.text, &self.languages);
+        let holding = |term: &str| Ok(self.holding.get(term).copied().unwrap_or(0.0));
+        let wanted = weigh(terms(query.text, &self.languages), self.passages.len(), holding)?;
         let lets = |i: &usize| {
             let passage = &self.passages[*i];
             query.filter.lets_path(&passage.file) && query.filter.lets_fields(&passage.fields)
@@ -94,6 +95,10 @@ impl Retriever for RamIndex {
         let allowed: Vec<usize> = (0..self.passages.len()).filter(lets).collect();
         let depth = if query.vector.is_some() { query.top.max(FUSED_MIN) } else { query.top };
         let words = allowed.iter().map(|i| (*i, self.bm25(*i, &wanted))).filter(|(_, s)| *s > 0.0).collect();
+        let mut words = self.ranked(words, depth.max(LOOKED_AT));
+        for (index, score) in words.iter_mut().take(LOOKED_AT) {
+            *score += bonus(&wanted, &self.stands(*index, &wanted));
+        }
         let words = self.ranked(words, depth);
         let cosine = |i: usize, v: &[f32]| self.vectors[i].iter().zip(v).map(|(a, b)| f64::from(a * b)).sum();
         let nearest = query.vector.filter(|_| !self.vectors.is_empty()).map(|v| {
@@ -108,12 +113,9 @@ impl Retriever for RamIndex {
             None => words,
             Some(nearest) => fuse(&[&words, nearest].map(|l| l.iter().map(|(i, _)| *i).collect::<Vec<_>>())),
         };
-        let held = |term: &str| self.holding.get(term).copied().unwrap_or(0.0);
-        let all = self.passages.len() as f64;
-        let weights = wanted.iter().map(|(t, _)| (t.clone(), rarity(held(t), all))).collect();
         let hit = |(i, score): (usize, f64)| {
             let passage = self.passages[i].clone();
-            let covers = covers(&passage, &weights);
+            let covers = covers(&wanted, &self.stands(i, &wanted));
             let found = Found { words: in_words.get(&i).copied(), vectors: in_vectors.get(&i).copied(), covers };
             Hit { passage, score, found }
         };

@@ -12,7 +12,7 @@ use tantivy::tokenizer::{PreTokenizedString, Token};
 use tantivy::{Index, TantivyDocument};
 
 use super::IndexError;
-use super::analysis::{Language, terms_of};
+use super::analysis::{Language, terms_in_sentences, terms_of};
 use super::passage::Passage;
 
 /// How often a title's words count beside those of the text.
@@ -39,7 +39,7 @@ pub(super) fn schema() -> Schema {
     let terms = TextFieldIndexing::default()
         .set_tokenizer("raw") // terms come ready made
         .set_fieldnorms(true)
-        .set_index_option(IndexRecordOption::WithFreqs);
+        .set_index_option(IndexRecordOption::WithFreqsAndPositions); // the positions are sentences
     schema.add_text_field("terms", TextOptions::default().set_indexing_options(terms));
     schema.add_text_field("facts", STRING);
     schema.add_bytes_field("passage", STORED);
@@ -65,8 +65,8 @@ impl Fields {
         document.add_text(self.id, passage.id());
         document.add_text(self.file, &passage.file);
         document.add_u64(self.row, row);
-        let token = |(position, text)| Token { position, text, ..Token::default() };
-        let tokens = terms(passage).into_iter().enumerate().map(token).collect();
+        let token = |(sentence, text)| Token { position: sentence as usize, text, ..Token::default() };
+        let tokens = terms(passage).into_iter().map(token).collect();
         document.add_pre_tokenized_text(self.terms, PreTokenizedString { text: String::new(), tokens });
         for (name, value) in &passage.fields {
             document.add_text(self.facts, fact(name, value));
@@ -81,14 +81,16 @@ pub(super) fn fact(name: &str, value: &str) -> String {
     format!("{name}\u{1}{value}")
 }
 
-/// Returns the terms a passage is found by, each as often as it counts.
-pub(super) fn terms(passage: &Passage) -> Vec<String> {
+/// Returns the terms a passage is found by, each as often as it counts, with the number of its sentence: ascending, the
+/// headings and the title after the text.
+pub(super) fn terms(passage: &Passage) -> Vec<(u32, String)> {
     let language = Language::of_code(&passage.language);
-    let mut all = terms_of(&passage.text, language);
+    let mut all = terms_in_sentences(&passage.text, language);
     let headings = passage.headings.iter().filter(|h| **h != passage.title).map(|h| (h, HEADING_WEIGHT));
     for (text, weight) in headings.chain([(&passage.title, TITLE_WEIGHT)]) {
+        let sentence = all.last().map_or(0, |(number, _)| number + 1);
         let words = terms_of(text, language);
-        (0..weight).for_each(|_| all.extend(words.iter().cloned()));
+        (0..weight).for_each(|_| all.extend(words.iter().map(|word| (sentence, word.clone()))));
     }
     all
 }

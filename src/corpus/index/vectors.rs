@@ -30,6 +30,8 @@ pub(super) struct Segment {
     bytes: OwnedBytes,
     dims: usize,
     num_rows: usize,
+    #[cfg(feature = "usearch")]
+    graph: Option<super::graph::Graph>,
 }
 
 impl Segment {
@@ -53,7 +55,14 @@ impl Segment {
         if expected != Some(bytes.len()) {
             return Err(damaged("has another length than its header says"));
         }
-        Ok(Self { name: name.to_owned(), bytes, dims, num_rows })
+        Ok(Self {
+            name: name.to_owned(),
+            bytes,
+            dims,
+            num_rows,
+            #[cfg(feature = "usearch")]
+            graph: super::graph::Graph::open(folder, name, dims, num_rows)?,
+        })
     }
 
     /// Reads the whole file and holds it against its hash.
@@ -85,7 +94,7 @@ impl Segment {
         f32_at(&self.bytes, HEADER_BYTES + self.num_rows * 8 + index * 4)
     }
 
-    fn small(&self, index: usize) -> &[u8] {
+    pub fn small(&self, index: usize) -> &[u8] {
         let at = HEADER_BYTES + self.num_rows * 12 + index * self.dims;
         &self.bytes[at..at + self.dims]
     }
@@ -180,30 +189,31 @@ fn write_parts(
     })
 }
 
-/// Returns the nearest rows as (segment, index in it, cosine), the best first: a scan of int8, then exact scores.
-/// `lets` says which rows may be looked at.
+/// Whether a row of a segment may be looked at.
+pub(super) type Lets<'a> = dyn Fn(usize, usize) -> bool + Sync + 'a;
+
+/// Returns the nearest rows as (segment, index in it, cosine), the best first: a scan of int8, or a walk along the
+/// graph of a segment that has one, then exact scores. `lets` says which rows may be looked at.
 pub(super) fn nearest(
     segments: &[Segment],
     question: &[f32],
     top: usize,
-    lets: &(dyn Fn(usize, usize) -> bool + Sync),
-) -> Vec<(usize, usize, f32)> {
+    lets: &Lets<'_>,
+) -> Result<Vec<(usize, usize, f32)>, IndexError> {
     let (small, _) = quantize(question);
-    let blocks: Vec<(usize, usize)> = segments
-        .iter()
-        .enumerate()
-        .flat_map(|(s, segment)| (0..segment.num_rows()).step_by(SCAN_ROWS).map(move |from| (s, from)))
-        .collect();
     let keep = (top * 4).max(RESCORED_MIN);
-    let mut best: Vec<(f32, usize, usize)> = blocks
-        .into_par_iter()
-        .flat_map_iter(|(s, from)| {
-            let segment = &segments[s];
-            let rows = from..(from + SCAN_ROWS).min(segment.num_rows());
-            let scored = rows.filter(|i| lets(s, *i)).map(|i| (dot(&small, segment.small(i)) * segment.scale(i), s, i));
-            best_of(scored.collect(), keep)
-        })
+    let (mut best, scanned) = walk(segments, &small, keep, lets)?;
+    let blocks: Vec<(usize, usize)> = scanned
+        .into_iter()
+        .flat_map(|s| (0..segments[s].num_rows()).step_by(SCAN_ROWS).map(move |from| (s, from)))
         .collect();
+    let scan = |(s, from): (usize, usize)| {
+        let segment = &segments[s];
+        let rows = from..(from + SCAN_ROWS).min(segment.num_rows());
+        let scored = rows.filter(|i| lets(s, *i)).map(|i| (near(&small, segment, i), s, i));
+        best_of(scored.collect(), keep)
+    };
+    best.par_extend(blocks.into_par_iter().flat_map_iter(scan));
     best = best_of(best, keep);
     let mut exact: Vec<(usize, usize, f32)> = best
         .into_iter()
@@ -215,13 +225,45 @@ pub(super) fn nearest(
         .collect();
     exact.sort_by(|a, b| b.2.total_cmp(&a.2).then_with(|| (a.0, a.1).cmp(&(b.0, b.1))));
     exact.truncate(top);
-    exact
+    Ok(exact)
 }
 
-fn best_of(mut scored: Vec<(f32, usize, usize)>, keep: usize) -> Vec<(f32, usize, usize)> {
-    let order = |a: &(f32, usize, usize), b: &(f32, usize, usize)| {
-        b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2)))
-    };
+/// About how near a row is, as int8 tells.
+fn near(question: &[i8], segment: &Segment, index: usize) -> f32 {
+    dot(question, segment.small(index)) * segment.scale(index)
+}
+
+/// A row that may be among the nearest: about how near it is, its segment and its place there.
+type Candidate = (f32, usize, usize);
+
+/// Candidates of the segments that have a graph, and the segments that are left to be scanned.
+#[cfg(feature = "usearch")]
+fn walk(
+    segments: &[Segment],
+    question: &[i8],
+    keep: usize,
+    lets: &Lets<'_>,
+) -> Result<(Vec<Candidate>, Vec<usize>), IndexError> {
+    let (mut best, mut scanned) = (Vec::new(), Vec::new());
+    for (s, segment) in segments.iter().enumerate() {
+        let Some(graph) = &segment.graph else {
+            scanned.push(s);
+            continue;
+        };
+        let found = graph.nearest(question, keep, &|i| lets(s, i));
+        let fact = |e| IndexError::damaged(Path::new(&segment.name), format!("its graph cannot be searched: {e}"));
+        best.extend(found.map_err(fact)?.into_iter().map(|i| (near(question, segment, i), s, i)));
+    }
+    Ok((best, scanned))
+}
+
+#[cfg(not(feature = "usearch"))]
+fn walk(segments: &[Segment], _: &[i8], _: usize, _: &Lets<'_>) -> Result<(Vec<Candidate>, Vec<usize>), IndexError> {
+    Ok((Vec::new(), (0..segments.len()).collect()))
+}
+
+fn best_of(mut scored: Vec<Candidate>, keep: usize) -> Vec<Candidate> {
+    let order = |a: &Candidate, b: &Candidate| b.0.total_cmp(&a.0).then_with(|| (a.1, a.2).cmp(&(b.1, b.2)));
     if scored.len() > keep {
         scored.select_nth_unstable_by(keep, order);
         scored.truncate(keep);
@@ -266,7 +308,7 @@ mod tests {
             let mut expected: Vec<(u64, f32)> = (0..).zip(all.iter().map(|v| cosine(&question, v))).collect();
             expected.retain(|(row, _)| row % 3 != 0);
             expected.sort_by(|a, b| b.1.total_cmp(&a.1));
-            let found = nearest(&segments, &question, 10, &|s, i| !segments[s].row(i).is_multiple_of(3));
+            let found = nearest(&segments, &question, 10, &|s, i| !segments[s].row(i).is_multiple_of(3)).unwrap();
             let found: Vec<u64> = found.into_iter().map(|(s, i, _)| segments[s].row(i)).collect();
             assert_eq!(found, expected[..10].iter().map(|(row, _)| *row).collect::<Vec<_>>());
         }
@@ -274,6 +316,38 @@ mod tests {
         let merged = Segment::open(folder.path(), "c.qvec").unwrap();
         assert!(merged.verify());
         assert_eq!((kept, merged.row(0), merged.row(1499)), (1500, 1500, 2999));
+    }
+
+    #[cfg(feature = "usearch")]
+    #[test]
+    fn a_graph_finds_what_a_scan_finds_and_a_damaged_one_is_refused() {
+        use crate::corpus::index::graph;
+        let folder = tempfile::tempdir().unwrap();
+        let all = vectors(3000, 48);
+        write(&folder.path().join("a.qvec"), &(0..3000).collect::<Vec<_>>(), 48, &all).unwrap();
+        let open = || Segment::open(folder.path(), "a.qvec");
+        let (flat, questions) = ([open().unwrap()], vectors(20, 48));
+        let lets = |s: usize, i: usize| s == 0 && !i.is_multiple_of(3);
+        let scan: Vec<_> = questions.iter().map(|q| nearest(&flat, q, 10, &lets).unwrap()).collect();
+        graph::build(folder.path(), &flat[0]).unwrap();
+        let with_graph = [open().unwrap()];
+        assert!(flat[0].graph.is_none() && with_graph[0].graph.is_some());
+        let walked: Vec<_> = questions.iter().map(|q| nearest(&with_graph, q, 10, &lets).unwrap()).collect();
+        let same = scan.iter().flatten().filter(|hit| walked.iter().flatten().any(|w| w == *hit)).count();
+        assert!(same >= 195, "{same} of 200");
+        assert!(walked.iter().flatten().all(|(_, i, _)| !i.is_multiple_of(3)));
+
+        let [path, _] = graph::names_of("a.qvec").map(|name| folder.path().join(name));
+        let first = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert!(open().is_err(), "a hash without its graph");
+        graph::build(folder.path(), &flat[0]).unwrap();
+        assert!(std::fs::read(&path).unwrap() == first, "the same rows give the same graph");
+        let mut bytes = first;
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert!(open().is_err_and(|e| e.to_string().contains("a.qvec.graph")));
     }
 
     #[test]

@@ -193,6 +193,21 @@ impl Writer {
         // What merges have replaced goes with the next look of a writer; we are still the one.
         let inner: IndexWriter<TantivyDocument> = self.index.writer_with_num_threads(1, 16 << 20).map_err(text)?;
         inner.garbage_collect_files().wait().map_err(text)?;
+        #[cfg(feature = "usearch")]
+        self.build_graphs()?;
+        Ok(())
+    }
+
+    /// Makes the graphs of large files of vectors; readers scan those until then.
+    #[cfg(feature = "usearch")]
+    fn build_graphs(&self) -> Result<(), IndexError> {
+        let folder = self.layout.vectors();
+        for name in &self.payload.vectors {
+            let segment = Segment::open(&folder, name)?;
+            if segment.num_rows() >= super::graph::LEAST_ROWS {
+                super::graph::build(&folder, &segment)?;
+            }
+        }
         Ok(())
     }
 
@@ -237,7 +252,11 @@ impl Writer {
             let io = |e| IndexError::io(&folder, e);
             for entry in fs::read_dir(&folder).map_err(io)? {
                 let entry = entry.map_err(io)?;
-                if !named.contains(entry.file_name().to_string_lossy().as_ref()) {
+                let file = entry.file_name().to_string_lossy().into_owned();
+                // The graph of a file of vectors goes with it.
+                let of = file.strip_suffix(".b3").unwrap_or(&file);
+                let of = of.strip_suffix(".graph").unwrap_or(of);
+                if !named.contains(of) {
                     fs::remove_file(entry.path()).map_err(|e| IndexError::io(&entry.path(), e))?;
                 }
             }
