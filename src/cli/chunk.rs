@@ -95,7 +95,7 @@ fn counter(model: Option<&str>, settings: &Settings) -> Result<Box<dyn TokenCoun
 
 struct Counted<F>(F);
 
-impl<F: Fn(&str) -> Vec<usize>> TokenCounter for Counted<F> {
+impl<F: Fn(&str) -> Vec<usize> + Sync> TokenCounter for Counted<F> {
     fn token_ends(&self, text: &str) -> Vec<usize> {
         self.0(text)
     }

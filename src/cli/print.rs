@@ -154,11 +154,14 @@ fn token(line: &str, at: usize) -> std::ops::Range<usize> {
     at..at + length.max(first)
 }
 
-/// Returns text with its control characters spelled out.
+/// Returns text with its control characters spelled out, but for those that lay out lines: a tab, and both kinds of line
+/// end. A carriage return alone would write over what stands before it.
 pub fn shown(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && c != '\n' { shown.extend(c.escape_default()) } else { shown.push(c) }
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        let is_layout = matches!(c, '\n' | '\t') || (c == '\r' && chars.peek() == Some(&'\n'));
+        if c.is_control() && !is_layout { shown.extend(c.escape_default()) } else { shown.push(c) }
     }
     shown
 }
@@ -166,6 +169,12 @@ pub fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_terminal_gets_tabs_and_line_ends_and_nothing_else_that_it_obeys() {
+        assert_eq!(shown("a\tb\r\nc\n"), "a\tb\r\nc\n");
+        assert_eq!(shown("over\rwritten \u{1b}[2J\u{7}"), "over\\rwritten \\u{1b}[2J\\u{7}");
+    }
 
     fn plain(diagnostic: &Diagnostic, text: &str) -> String {
         let mut texts = Texts::default();

@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::options::{Settings, Verbosity};
 use super::{Failure, print};
 use crate::corpus::document::Document;
-use crate::corpus::reader::{self, HtmlContent, Isolation, READ_KEYS, ReadAs, ReadError, ReadOptions};
+use crate::corpus::reader::{self, HtmlContent, Isolation, READ_KEYS, ReadAs, ReadError, ReadOptions, WITH_PASSWORD};
 use crate::diagnostic::Diagnostic;
 
 /// Show what is read from a file: its text, its structure, and what was dropped or doubted
@@ -98,7 +98,9 @@ pub fn isolation() -> Result<Isolation, Failure> {
 pub fn refused(error: &ReadError) -> Diagnostic {
     let message = format!("{error} ({})", error.reason);
     let hint = match error.reason {
-        reader::ReadReason::Encrypted => "give its password with --password, or `passwords` in `read:`",
+        reader::ReadReason::Encrypted if error.detail.contains(WITH_PASSWORD) => {
+            "give its password with --password, or `passwords` in `read:`"
+        }
         reader::ReadReason::TooLarge | reader::ReadReason::TimedOut => {
             "the limit that is named can be set with --read KEY=VALUE, or in `read:`"
         }

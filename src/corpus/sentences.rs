@@ -1,12 +1,21 @@
 //! Where sentences end: the one set of rules, for chunks and for what steps hold against the text.
-//! Knows English and German abbreviations by name; other languages get the rules that hold everywhere.
+//! Knows by name the common abbreviations of the model's languages that write them with a period.
 
 use std::ops::Range;
 
 /// Abbreviations that end in a period without ending a sentence.
+#[rustfmt::skip]
 const ABBREVIATIONS: &[&str] = &[
+    // English, German, Dutch
     "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "no", "fig", "dept", "inc", "ltd",
     "co", "z.b", "d.h", "bzw", "ca", "nr", "str", "usw", "u.a", "evtl", "ggf", "inkl", "hr", "fr", "sog",
+    "dhr", "mevr", "mw", "drs", "bijv", "d.w.z", "o.a", "blz", "i.p.v", "m.b.t", "t.a.v", "incl",
+    // French, Italian, Spanish, Portuguese
+    "mm", "p.ex", "c.-à-d", "env", "art", "cf", "éd", "sig", "sig.ra", "sigg", "dott", "dott.ssa", "avv", "ing", "pag",
+    "es", "sr", "sra", "srta", "dra", "ud", "uds", "pág", "págs", "núm", "aprox", "ee.uu", "p.ej", "av", "profa",
+    "exmo", "exma", "ltda",
+    // Czech
+    "např", "tj", "tzn", "tzv", "č", "mgr", "bc", "mudr", "judr", "phdr", "rndr", "doc", "sv", "ul", "nám", "resp", "popř",
 ];
 
 /// Marks that end a sentence where white space, or nothing, follows.
@@ -21,13 +30,12 @@ const CLOSERS: &[char] = &['"', '\'', '”', '’', '»', ')', '」', '』', '�
 pub fn sentences(text: &str) -> Vec<Range<usize>> {
     let mut found = Vec::new();
     let mut start = 0;
-    let chars: Vec<(usize, char)> = text.char_indices().collect();
-    for (i, &(at, c)) in chars.iter().enumerate() {
-        let next = |n: usize| chars.get(i + n).map(|&(_, c)| c);
+    for (at, c) in text.char_indices() {
+        let mut behind = text[at + c.len_utf8()..].chars();
         let ends = if c == '\n' {
-            next(1).is_none_or(|c| c == '\n' || c == '-' || c == '*' || c.is_ascii_digit())
+            behind.next().is_none_or(|c| c == '\n' || c == '-' || c == '*' || c.is_ascii_digit())
         } else if ENDS_BEFORE_SPACE.contains(&c) {
-            let after = (1..).map(next).find(|c| !c.is_some_and(|c| CLOSERS.contains(&c))).flatten();
+            let after = behind.find(|c| !CLOSERS.contains(c));
             after.is_none_or(char::is_whitespace) && (c != '.' || !is_abbreviation(&text[start..at]))
         } else {
             ENDS.contains(&c)
@@ -82,6 +90,15 @@ mod tests {
         check("Mr. Fairlie paid 4.50 on e.g. Monday. Good.", &["Mr. Fairlie paid 4.50 on e.g. Monday.", "Good."]);
         check("Wir gehen am 13. April live. Gut.", &["Wir gehen am 13. April live.", "Gut."]);
         check("- a\n- b", &["- a", "- b"]);
+        check("El Sr. Ruiz llegó. ¿Y la Sra. Díaz? No.", &["El Sr. Ruiz llegó.", "¿Y la Sra. Díaz?", "No."]);
+        check("Il sig. Rossi paga. Bene.", &["Il sig. Rossi paga.", "Bene."]);
+        check("Veuillez cf. le plan. Merci.", &["Veuillez cf. le plan.", "Merci."]);
+        check("A Dra. Lima falou (pág. 3). Fim.", &["A Dra. Lima falou (pág. 3).", "Fim."]);
+        check("De dhr. Smit komt, bijv. morgen. Ja.", &["De dhr. Smit komt, bijv. morgen.", "Ja."]);
+        check("Přijde Mgr. Novák, tj. zítra 13. dubna. Dobře.", &["Přijde Mgr. Novák, tj. zítra 13. dubna.", "Dobře."]);
+        check("회의는 세 시입니다. 자료가 있나요? 네.", &["회의는 세 시입니다.", "자료가 있나요?", "네."]);
+        check("الاجتماع غدا. هل حضرت؟ نعم.", &["الاجتماع غدا.", "هل حضرت؟", "نعم."]);
+        check("会议在三点。你来吗？好！", &["会议在三点。", "你来吗？", "好！"]);
         check("会議は三時です。「資料を見ます。」はい", &["会議は三時です。", "「資料を見ます。」", "はい"]);
         check("a line\nthat goes on.\nNew", &["a line\nthat goes on.", "New"]);
         check(" \n ", &[]);

@@ -45,7 +45,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("usearch::", &["src/corpus/index/graph.rs"]),
     ("candle_transformers", &["src/inference/embed/"]),
     ("memmap2", &["src/inference/model/source.rs"]),
-    ("pdf_extract", &["src/corpus/reader/pdf.rs"]),
+    ("pdf_extract", &["src/corpus/reader/pdf/first.rs"]),
     ("pdf_oxide", &["src/corpus/reader/pdf/second.rs"]),
     ("quick_xml", &["src/corpus/reader/office/xml.rs"]),
     ("calamine", &["src/corpus/reader/office/sheets.rs"]),

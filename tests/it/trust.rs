@@ -6,6 +6,7 @@
 mod clocks;
 mod contention;
 mod damage;
+mod documents;
 mod edits;
 mod hostile;
 mod inputs;
@@ -13,6 +14,7 @@ mod kills;
 mod limits;
 mod merging;
 mod names;
+mod pages;
 mod places;
 mod shim;
 mod snapshots;

@@ -5,6 +5,7 @@
 //! over its size, counted as it is shown, labels included; no cut falls inside a character; time grows with the
 //! text, whatever the text is.
 
+mod counts;
 mod options;
 mod pack;
 mod pieces;
@@ -20,8 +21,8 @@ use crate::ids::TurnId;
 
 pub use options::{CHUNK_KEYS, ChunkBy, ChunkFault, ChunkOptions, MIN_SIZE, Overlap, turn_label};
 
-/// Counts tokens as the model will. A tokenizer is one; tests bring their own.
-pub trait TokenCounter {
+/// Counts tokens as the model will. A tokenizer is one; tests bring their own. Several threads ask it at once.
+pub trait TokenCounter: Sync {
     /// Returns the byte offset at which each token of `text` ends, in order; its length is the token count.
     fn token_ends(&self, text: &str) -> Vec<usize>;
 

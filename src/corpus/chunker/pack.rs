@@ -5,11 +5,14 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
+use super::counts::Counts;
 use super::pieces::Cutter;
 use super::tokens::Tokens;
 use super::units::units;
 use super::{Chunk, ChunkBy, ChunkOptions, Overlap, Piece, TokenCounter};
-use crate::corpus::document::Document;
+use crate::corpus::document::{Document, Turn};
 
 /// A turn, or a piece of one that is too long for a chunk.
 struct TurnUnit {
@@ -79,18 +82,19 @@ fn on_one_line(words: &str) -> String {
 fn turn_units(document: &Document, options: &ChunkOptions, counter: &dyn TokenCounter) -> Vec<TurnUnit> {
     let mut units: Vec<TurnUnit> = Vec::new();
     let mut covered = 0;
-    for (turn, said) in document.turns.iter().enumerate() {
+    let line = |said: &Turn| (options.label)(said) + &on_one_line(document.turn_text(said));
+    let lines: Vec<usize> = document.turns.par_iter().map(|said| counter.count(&line(said))).collect(); // tokens
+    for (turn, (said, line_tokens)) in document.turns.iter().zip(lines).enumerate() {
         if document.turn_text(said).trim().is_empty() {
             continue; // nothing was said: its bytes go with the next turn's
         }
-        let label = (options.label)(said);
-        let line_tokens = counter.count(&format!("{label}{}", on_one_line(document.turn_text(said))));
         if line_tokens <= options.size {
             let range = covered..said.range.end;
             covered = range.end;
             units.push(TurnUnit { turn, range, words: said.range.clone(), bare: false, tokens: line_tokens });
             continue;
         }
+        let label = (options.label)(said);
         let label_tokens = counter.count(&label);
         let bare = label_tokens * 2 > options.size;
         let shown = |words: &str| if bare { on_one_line(words) } else { label.clone() + &on_one_line(words) };
@@ -99,7 +103,7 @@ fn turn_units(document: &Document, options: &ChunkOptions, counter: &dyn TokenCo
             tokens: &Tokens::of(&document.text, said.range.clone(), counter),
             markdown: false,
             limit: if bare { options.size } else { options.size - label_tokens },
-            fits: &|words| counter.count(&shown(words)) <= options.size,
+            fits: &|words| counter.count(&shown(&document.text[words.clone()])) <= options.size,
         };
         for words in cutter.pieces(said.range.clone()) {
             let tokens = counter.count(&shown(&document.text[words.clone()]));
@@ -155,7 +159,7 @@ fn overlap_start(units: &[TurnUnit], fresh: usize, options: &ChunkOptions) -> us
 pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, counter: &dyn TokenCounter) -> Vec<Chunk> {
     let text = document.text.as_str();
     let tokens = Tokens::of(text, 0..text.len(), counter);
-    let shown = |range: &Range<usize>| text[range.clone()].trim();
+    let counts = Counts::new(text, counter);
     let repeated = match options.overlap {
         Overlap::Tokens(n) => n.min(options.size / 2),
         Overlap::Units(_) => 0,
@@ -166,13 +170,13 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
         tokens: &tokens,
         markdown: document.format.is_markdown(),
         limit,
-        fits: &|words| counter.count(words.trim()) <= limit,
+        fits: &|words| counts.of(words) <= limit,
     };
     let mut parts: Vec<Range<usize>> = Vec::new();
     for unit in units(document, by) {
         // Near the limit the estimate from the whole text does not decide.
         let sure = tokens.count(&unit) + 2 <= limit;
-        if sure || (tokens.count(&unit) <= limit + 2 && (cutter.fits)(&text[unit.clone()])) {
+        if sure || (tokens.count(&unit) <= limit + 2 && (cutter.fits)(&unit)) {
             parts.push(unit);
         } else {
             parts.extend(cutter.pieces(unit));
@@ -193,7 +197,7 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
             while end < parts.len() && held(end) < fair && held(end + 1) + 2 <= limit {
                 end += 1;
             }
-            let over = |end: usize| counter.count(shown(&(parts[start].start..parts[end - 1].end))) > limit;
+            let over = |end: usize| counts.of(&(parts[start].start..parts[end - 1].end)) > limit;
             while end > fresh + 1 && over(end) {
                 end -= 1;
             }
@@ -204,9 +208,9 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
         };
         let fresh_range = parts[fresh].start..parts[end - 1].end;
         let from = parts[start].start.min(repeat_from(text, &tokens, fresh_range.start, repeated));
-        let range = within(from, &fresh_range, |range| counter.count(shown(range)) <= options.size, text);
+        let range = within(from, &fresh_range, |range| counts.of(range) <= options.size, text);
         fresh = end;
-        let words = shown(&range);
+        let words = counts.shown(&range);
         let is_blank = |part: &&Range<usize>| text[(*part).clone()].trim().is_empty();
         let pieces = parts[start..end].iter().filter(|part| !is_blank(part));
         let pieces = pieces.map(|part| Piece { turn: None, range: part.clone() }).collect();
@@ -225,7 +229,7 @@ pub(super) fn text(document: &Document, by: ChunkBy, options: &ChunkOptions, cou
                     index: chunks.len(),
                     fresh: lead..fresh_range.end,
                     text: words.to_owned(),
-                    tokens: counter.count(words),
+                    tokens: counts.of(&range),
                     turns: None,
                     pages: document.pages_of(&range),
                     heading_path: paths.at(first_word),

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
 use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 
 use super::tokens::Tokens;
@@ -14,20 +15,15 @@ pub(super) struct Cutter<'a> {
     pub markdown: bool,
     pub limit: usize, // tokens of a piece, about: `fits` decides
     /// Whether a piece is within its limit as it will be shown.
-    pub fits: &'a dyn Fn(&str) -> bool,
+    pub fits: &'a (dyn Fn(&Range<usize>) -> bool + Sync),
 }
 
 impl Cutter<'_> {
-    /// Cuts a range into pieces that cover it, in order, each of which fits unless it is a single character.
+    /// Cuts a range into pieces that cover it, in order, each of which fits unless it is a single character. Blocks are
+    /// cut on all cores.
     pub fn pieces(&self, range: Range<usize>) -> Vec<Range<usize>> {
-        let mut pieces = Vec::new();
-        let mut from = range.start;
-        while from < range.end {
-            let to = cut_before(self.text, from..range.end, self.block_bytes(&range));
-            self.cut_block(from..to, &mut pieces);
-            from = to;
-        }
-        pieces
+        let blocks = blocks(self.text, range.clone(), self.block_bytes(&range));
+        blocks.into_par_iter().flat_map_iter(|block| self.cut_block(block)).collect()
     }
 
     /// The splitter looks at all breaks of what it is given for every chunk it makes, so its time is the number of
@@ -38,7 +34,8 @@ impl Cutter<'_> {
         (self.limit.saturating_mul(bytes_per_token).saturating_mul(CHUNKS_AT_ONCE)).clamp(8 << 10, 4 << 20)
     }
 
-    fn cut_block(&self, block: Range<usize>, pieces: &mut Vec<Range<usize>>) {
+    fn cut_block(&self, block: Range<usize>) -> Vec<Range<usize>> {
+        let mut pieces = Vec::new();
         let words = &self.text[block.clone()];
         // A piece alone may make a token more at each of its ends than it does in its place.
         let capacity = self.limit.saturating_sub(2).max(1);
@@ -51,9 +48,10 @@ impl Cutter<'_> {
         // Only the places of the cuts are taken, so that whatever the splitter leaves out stays covered.
         let mut from = block.start;
         for to in starts.into_iter().skip(1).chain([block.end]) {
-            self.halve(from..to, pieces);
+            self.halve(from..to, &mut pieces);
             from = to;
         }
+        pieces
     }
 
     /// Adds a piece, in halves as long as it does not fit.
@@ -65,7 +63,7 @@ impl Cutter<'_> {
         } else {
             piece.start + words.chars().next().map_or(piece.len(), char::len_utf8)
         };
-        if middle >= piece.end || (self.fits)(words) {
+        if middle >= piece.end || (self.fits)(&piece) {
             if !piece.is_empty() {
                 pieces.push(piece);
             }
@@ -91,9 +89,21 @@ impl ChunkSizer for Sizer<'_> {
     }
 }
 
+/// Returns blocks of at most `max_bytes` that cover a range, cut where [`cut_before`] says.
+pub(super) fn blocks(text: &str, range: Range<usize>, max_bytes: usize) -> Vec<Range<usize>> {
+    let mut blocks = Vec::new();
+    let mut from = range.start;
+    while from < range.end {
+        let to = cut_before(text, from..range.end, max_bytes);
+        blocks.push(from..to);
+        from = to;
+    }
+    blocks
+}
+
 /// Returns where to cut a range at most `max_bytes` long from its start: after the last blank line of the second half,
 /// else after its last line, else its last space, else between two characters.
-pub(super) fn cut_before(text: &str, range: Range<usize>, max_bytes: usize) -> usize {
+fn cut_before(text: &str, range: Range<usize>, max_bytes: usize) -> usize {
     if range.len() <= max_bytes {
         return range.end;
     }

@@ -2,8 +2,10 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::TokenCounter;
-use super::pieces::cut_before;
+use super::pieces::blocks;
 
 /// The token ends of a range of a text.
 pub(super) struct Tokens {
@@ -11,17 +13,14 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Tokenizes block by block: some tokenizers take more than linear time on one long run of characters.
+    /// Tokenizes block by block, on all cores: some tokenizers take more than linear time on one long run of characters.
     pub fn of(text: &str, range: Range<usize>, counter: &dyn TokenCounter) -> Self {
         const BLOCK_BYTES: usize = 64 << 10;
-        let mut ends = Vec::new();
-        let mut from = range.start;
-        while from < range.end {
-            let to = cut_before(text, from..range.end, BLOCK_BYTES);
-            ends.extend(counter.token_ends(&text[from..to]).into_iter().map(|end| from + end));
-            from = to;
-        }
-        Self { ends }
+        let blocks = blocks(text, range, BLOCK_BYTES);
+        let ends = blocks.into_par_iter().flat_map_iter(|block| {
+            counter.token_ends(&text[block.clone()]).into_iter().map(move |end| block.start + end)
+        });
+        Self { ends: ends.collect() }
     }
 
     /// Returns how many tokens a range touches. Alone, the range may make a token more or less at each of its ends.

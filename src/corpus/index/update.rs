@@ -35,7 +35,7 @@ pub struct How<'a> {
     /// Reads one file; the error is one line.
     pub read: &'a (dyn Fn(&std::path::Path) -> Result<Document, String> + Sync),
     pub chunk: &'a ChunkOptions,
-    pub counter: &'a (dyn TokenCounter + Sync),
+    pub counter: &'a dyn TokenCounter,
     pub embed: Option<&'a dyn Embed>,
     /// What filters can ask for, of a document.
     pub fields: &'a (dyn Fn(&Document) -> Vec<(String, String)> + Sync),

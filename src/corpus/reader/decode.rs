@@ -2,6 +2,8 @@
 //! format.
 
 mod code_pages;
+mod ebcdic;
+mod johab;
 mod latin;
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
@@ -57,6 +59,13 @@ pub(super) fn decode_as(bytes: &[u8], declared: Option<&'static Encoding>) -> De
     if let Some(encoding) = declared.filter(|e| *e != encoding_rs::UTF_8 && !e.decode_without_bom_handling(bytes).1) {
         return with(encoding, bytes, None);
     }
+    if let Some(text) = johab::guess(bytes) {
+        return with_warning(text, "Johab", Some(NOT_UTF8));
+    }
+    if ebcdic::is_text(bytes) {
+        let doubt = "it looks like a mainframe's; accented letters and brackets may be wrong, each country has its own";
+        return with_warning(ebcdic::decode(bytes), "EBCDIC (code page 37)", Some(doubt));
+    }
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Allow);
     detector.feed(bytes, true);
     let guess = detector.guess(None, Utf8Detection::Deny);
@@ -68,17 +77,20 @@ pub(super) fn decode_as(bytes: &[u8], declared: Option<&'static Encoding>) -> De
 
 const NOT_UTF8: &str = "it is not UTF-8";
 
-/// Decodes bytes in a code page by its number, as RTF and MSG files name it; an unknown one is taken for Western.
-pub(super) fn in_code_page(bytes: &[u8], number: u16) -> String {
+/// Decodes bytes in a code page by its number, as RTF and MSG files name it. An unknown one is taken for Western, which
+/// the second value says by `false`.
+pub(super) fn in_code_page(bytes: &[u8], number: u16) -> (String, bool) {
     let encoding = match number {
-        437 => return code_pages::CP437.decode(bytes),
-        850 => return code_pages::CP850.decode(bytes),
-        852 => return code_pages::CP852.decode(bytes),
+        37 | 1140 => return (ebcdic::decode(bytes), true),
+        437 => return (code_pages::CP437.decode(bytes), true),
+        850 => return (code_pages::CP850.decode(bytes), true),
+        852 => return (code_pages::CP852.decode(bytes), true),
         866 => encoding_rs::IBM866,
         874 => encoding_rs::WINDOWS_874,
         932 => encoding_rs::SHIFT_JIS,
         936 => encoding_rs::GBK,
-        949 | 1361 => encoding_rs::EUC_KR,
+        949 => encoding_rs::EUC_KR,
+        1361 => return (johab::decode(bytes), true),
         950 => encoding_rs::BIG5,
         1250 => encoding_rs::WINDOWS_1250,
         1251 => encoding_rs::WINDOWS_1251,
@@ -89,14 +101,19 @@ pub(super) fn in_code_page(bytes: &[u8], number: u16) -> String {
         1257 => encoding_rs::WINDOWS_1257,
         1258 => encoding_rs::WINDOWS_1258,
         10_000 => encoding_rs::MACINTOSH,
+        20_127 => encoding_rs::WINDOWS_1252, // ASCII
+        20_866 => encoding_rs::KOI8_R,
         20_932 | 51_932 => encoding_rs::EUC_JP,
         28_592 => encoding_rs::ISO_8859_2,
+        28_591 => encoding_rs::WINDOWS_1252,
         28_605 => encoding_rs::ISO_8859_15,
+        51_949 => encoding_rs::EUC_KR,
         54_936 => encoding_rs::GB18030,
         65_001 => encoding_rs::UTF_8,
-        _ => encoding_rs::WINDOWS_1252,
+        0 | 1252 => encoding_rs::WINDOWS_1252, // 0: that of the machine, which nobody knows
+        _ => return (encoding_rs::WINDOWS_1252.decode_without_bom_handling(bytes).0.into_owned(), false),
     };
-    encoding.decode_without_bom_handling(bytes).0.into_owned()
+    (encoding.decode_without_bom_handling(bytes).0.into_owned(), true)
 }
 
 fn with(encoding: &'static Encoding, bytes: &[u8], doubt: Option<&str>) -> Decoded {
@@ -240,6 +257,17 @@ mod tests {
         check(&wide, "Größe 会", 1);
         let wide: Vec<u8> = "Größe".chars().flat_map(|c| u32::from(c).to_le_bytes()).collect();
         check(&wide, "Größe", 1);
+    }
+
+    #[test]
+    fn johab_and_ebcdic_are_read_and_said() {
+        let korean = decode(b"\xd2A\xb7\x81\x93e \xadA \xaf\xa1\xb5A \xaf\xa1\xb8b\xd0s\x93\xa1\x94a.");
+        assert!(korean.warnings[0].contains("Johab"), "{:?} {:?}", korean.text, korean.warnings);
+        let words: &[u8] =
+            b"\xe3\x88\x85@\x83\x96\x95\xa3\x99\x81\x83\xa3@\x85\x95\x84\xa2@\x96\x95@\xd4\x81\xa8@\xf1K";
+        let decoded = decode(words);
+        assert_eq!(decoded.text, "The contract ends on May 1.");
+        assert!(decoded.warnings[0].contains("EBCDIC"), "{:?}", decoded.warnings);
     }
 
     #[test]

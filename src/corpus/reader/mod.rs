@@ -52,6 +52,9 @@ pub use worker::{Isolation, child_main};
 
 use budget::{Around, Budget};
 
+/// What is said of a file that is read where its password is given. Others are encrypted in ways that are not undone.
+pub const WITH_PASSWORD: &str = "opens only with a password";
+
 /// Reads one file into a document, or says in one line why it cannot be had.
 ///
 /// The hash is of the very bytes that were parsed. Plain-text formats are parsed here, in time and memory

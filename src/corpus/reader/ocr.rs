@@ -8,7 +8,7 @@ use super::options::{Ocr, ReadOptions};
 use super::pdf::{WITHOUT_TEXT, one_line, pages_text};
 use super::worker::{Allowance, Stopped, run};
 use super::{ReadReason, Refusal};
-use crate::corpus::document::Document;
+use crate::corpus::document::{Document, Page};
 
 /// Pixels of a page's longer side: A4 at 300 dots per inch, what tesseract was made for. A page is never drawn larger,
 /// whatever size it claims.
@@ -36,7 +36,10 @@ pub(super) fn recognize(
     options: &ReadOptions,
     programs: &Programs<'_>,
 ) -> Result<(), Refusal> {
-    let is_blank = |page: &&_| page_words(document, page).is_empty();
+    // A page may hold no more than a comment beside its image.
+    let needed = document.meta.get("needs_ocr").map(String::as_str).unwrap_or_default();
+    let needed: Vec<u32> = needed.split(", ").filter_map(|number| number.parse().ok()).collect();
+    let is_blank = |page: &&Page| page_words(document, page).is_empty() || needed.contains(&page.number);
     let blank: Vec<u32> = document.pages.iter().filter(is_blank).map(|page| page.number).collect();
     if options.ocr == Ocr::None || blank.is_empty() {
         return Ok(());
@@ -78,7 +81,7 @@ pub(super) fn recognize(
     Ok(())
 }
 
-fn page_words<'a>(document: &'a Document, page: &crate::corpus::document::Page) -> &'a str {
+fn page_words<'a>(document: &'a Document, page: &Page) -> &'a str {
     document.text.get(page.range.clone()).unwrap_or_default().trim()
 }
 
@@ -94,7 +97,10 @@ fn put(document: &mut Document, mut read: Vec<(u32, String)>) {
         let from = document.text.len();
         match found {
             Some(words) => {
+                let beside = old.get(page.range.clone()).unwrap_or_default().trim();
                 document.text.push_str(&words);
+                document.text.push_str(if beside.is_empty() { "" } else { "\n" });
+                document.text.push_str(beside);
                 document.text.push_str("\n\n");
             }
             None => document.text.push_str(old.get(page.range.clone()).unwrap_or_default()),

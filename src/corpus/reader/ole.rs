@@ -25,7 +25,10 @@ pub(super) fn parse(bytes: &[u8], around: &Around<'_>) -> Result<Document, Refus
         }
     };
     if file.exists("/EncryptedPackage") {
-        return Err((ReadReason::Encrypted, "is an office file that opens only with a password".into()));
+        return Err((
+            ReadReason::Encrypted,
+            "is an office file under a password, which quarry cannot take off; save it without one".into(),
+        ));
     }
     if file.exists("/__properties_version1.0") {
         return message(&mut file, "/", around);
@@ -34,11 +37,11 @@ pub(super) fn parse(bytes: &[u8], around: &Around<'_>) -> Result<Document, Refus
         return office::sheets(bytes, Format::Xls, None, around);
     }
     let what = match (file.exists("/WordDocument"), file.exists("/PowerPoint Document")) {
-        (true, _) => "an old Word document (.doc); saved as .docx, it is read",
-        (_, true) => "an old PowerPoint presentation (.ppt); saved as .pptx, it is read",
-        _ => "an office file of the old binary kind",
+        (true, _) => "an old Word document (.doc), which is not read; save it as .docx",
+        (_, true) => "an old PowerPoint presentation (.ppt), which is not read; save it as .pptx",
+        _ => "an office file of the old binary kind, which is not read",
     };
-    Err((ReadReason::Unreadable, format!("is {what}; this format is not read")))
+    Err((ReadReason::Unreadable, format!("is {what}")))
 }
 
 /// Whether the directory names a stream, in a file that could not be opened.
@@ -72,6 +75,9 @@ fn message(file: &mut File<'_>, folder: &str, around: &Around<'_>) -> Result<Doc
     let mut build = Build::new(Format::Msg, around.options);
     build.part("message");
     let code_page = if folder == "/" { code_page(file) } else { 1252 };
+    if !decode::in_code_page(&[], code_page).1 {
+        build.warn(format!("its code page {code_page} is not known; what is not in Unicode is read as Western"));
+    }
     let text = |file: &mut File<'_>, id: u16| text(file, folder, id, code_page, around);
     let subject = text(file, SUBJECT)?;
     let sender = (text(file, SENDER)?, text(file, SENDER_SMTP)?.or(text(file, SENDER_ADDRESS)?));
@@ -187,7 +193,7 @@ fn text(
         return Ok(Some(text.trim_end_matches('\0').to_owned()));
     }
     let bytes = stream(file, &path(folder, id, "001E"), around)?;
-    Ok(bytes.map(|bytes| decode::in_code_page(&bytes, code_page).trim_end_matches('\0').to_owned()))
+    Ok(bytes.map(|bytes| decode::in_code_page(&bytes, code_page).0.trim_end_matches('\0').to_owned()))
 }
 
 /// Returns the bytes of a property of fixed length, from the table of properties (MS-OXMSG 2.4).

@@ -1,20 +1,18 @@
 //! PDF page by page: by pdf-extract, and by a second engine where the first fails, gives nothing, gives what is no text,
-//! or leaves letters out. Nothing outside this file names pdf-extract.
-//!
-//! Its own `extract_text_by_pages` stops at the first page that fails and calls that success; here each page is read by
-//! itself, a panic in it is caught, and what failed is counted and named. Memory, time and the stack are the
-//! worker's business.
+//! or leaves letters out. What failed is counted and named. Memory, time and the stack are the worker's business.
 
+mod first;
+mod lines;
 mod second;
+mod words;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use pdf_extract::{Dictionary, Document as Pdf, LoadOptions, Object, PlainTextOutput, output_doc_page};
+use std::collections::BTreeSet;
 
 use super::options::{ReadOptions, size_text};
 use super::turns::{count, squeeze};
 use super::{ReadReason, Refusal};
 use crate::corpus::document::{Document, Format, Page};
+use first::First;
 use second::Second;
 
 /// What is said of a page on which there are no words.
@@ -24,12 +22,11 @@ pub(super) const WITHOUT_TEXT: &str = "without text, perhaps scanned";
 /// Where the pages are `recognized_later`, a file none of whose pages has words is returned too.
 pub(super) fn parse(bytes: &[u8], options: &ReadOptions, recognized_later: bool) -> Result<Document, Refusal> {
     let mut second = Second::new(bytes, &options.passwords);
-    let first = load(bytes, &options.passwords);
+    let first = First::open(bytes, &options.passwords);
     if let Err((ReadReason::Encrypted, detail)) = first {
         return Err((ReadReason::Encrypted, detail));
     }
-    let mut numbers: Vec<u32> =
-        first.as_ref().ok().and_then(|pdf| guarded(|| pdf.get_pages().into_keys().collect())).unwrap_or_default();
+    let mut numbers = first.as_ref().map(First::page_numbers).unwrap_or_default();
     if numbers.is_empty() {
         numbers = (1..=second.num_pages().unwrap_or(0) as u32).collect();
     }
@@ -41,19 +38,25 @@ pub(super) fn parse(bytes: &[u8], options: &ReadOptions, recognized_later: bool)
         let detail = format!("has {} pages, more than the {} of `max_pages`", numbers.len(), options.max_pages);
         return Err((ReadReason::TooLarge, detail));
     }
-    let first = first.ok();
+    let mut first = first.ok();
     let mut document = Document::of(Format::Pdf, String::new());
-    let (mut failed, mut empty, mut doubtful) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut failed, mut empty, mut doubtful, mut repaired) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (index, &number) in numbers.iter().enumerate() {
-        let by_first = first.as_ref().and_then(|pdf| page_text(pdf, number));
+        let by_first = first.as_mut().and_then(|pdf| pdf.page_text(number)).map(|raw| tidied(&raw));
         let by_second = second.page_text(index).map(|raw| tidied(&raw));
-        let words = better(by_first, by_second);
+        let mut words = better(by_first, by_second);
+        if let Some((text, encoding)) = words.as_deref().filter(|w| is_doubtful(w)).and_then(words::east_asian) {
+            words = Some(text);
+            repaired.push((number, encoding));
+        }
         match words.as_deref() {
             None => failed.push(number),
             Some("") => empty.push(number),
             Some(words) if is_doubtful(words) => doubtful.push(number),
             Some(_) => {}
         }
+        // After the page is judged: a comment on a scanned page does not make it one with text.
+        add_notes(&mut words, first.as_ref().map(|pdf| pdf.notes(number)).unwrap_or_default());
         let from = document.text.len();
         document.text.push_str(words.as_deref().unwrap_or_default());
         document.text.push_str("\n\n");
@@ -63,11 +66,12 @@ pub(super) fn parse(bytes: &[u8], options: &ReadOptions, recognized_later: bool)
             return Err((ReadReason::TooLarge, detail));
         }
     }
-    if failed.len() == numbers.len() && !recognized_later {
+    let has_text = !document.text.trim().is_empty();
+    if failed.len() == numbers.len() && !has_text && !recognized_later {
         let pages = count(failed.len(), "page, which", "pages, all of which");
         return Err((ReadReason::Unreadable, format!("is a PDF of {pages} failed to read")));
     }
-    if failed.len() + empty.len() == numbers.len() && !recognized_later {
+    if failed.len() + empty.len() == numbers.len() && !has_text && !recognized_later {
         return Err((ReadReason::NoTextFound, no_text(numbers.len(), &failed)));
     }
     let mut warn = |pages: &[u32], what: &str| {
@@ -78,12 +82,21 @@ pub(super) fn parse(bytes: &[u8], options: &ReadOptions, recognized_later: bool)
     warn(&failed, "could not be read");
     warn(&empty, WITHOUT_TEXT);
     warn(&doubtful, "with many characters that mean nothing; the text may be wrong");
+    for encoding in repaired.iter().map(|(_, encoding)| *encoding).collect::<BTreeSet<_>>() {
+        let pages: Vec<u32> = repaired.iter().filter(|(_, e)| *e == encoding).map(|(number, _)| *number).collect();
+        warn(&pages, &format!("with a font that calls its letters Latin, read as the {encoding} that they seem to be"));
+    }
     if !empty.is_empty() {
         let numbers = empty.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
         document.meta.insert("needs_ocr".into(), numbers);
     }
     if let Some(pdf) = &first {
-        if let Some(promised) = promised_pages(pdf).filter(|n| *n > numbers.len() as i64) {
+        let attached = pdf.attachments();
+        if !attached.is_empty() {
+            let names = attached.into_iter().collect::<Vec<_>>().join(", ");
+            document.warnings.push(format!("files that are attached to it were not read: {names}"));
+        }
+        if let Some(promised) = pdf.promised_pages().filter(|n| *n > numbers.len() as i64) {
             let found = numbers.len();
             document.warnings.push(format!("{promised} pages are promised by the file and {found} were found"));
         }
@@ -94,14 +107,39 @@ pub(super) fn parse(bytes: &[u8], options: &ReadOptions, recognized_later: bool)
     Ok(document)
 }
 
+/// Adds fields and comments behind the words of a page, without those that an engine read already.
+fn add_notes(words: &mut Option<String>, notes: Vec<String>) {
+    let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).collect::<String>();
+    let have = words.as_deref().map(letters).unwrap_or_default();
+    for note in notes {
+        let said = note.split_once(": ").map_or(note.as_str(), |(_, said)| said);
+        if !have.contains(&letters(said)) || letters(said).chars().count() < 4 {
+            let words = words.get_or_insert_default();
+            if !words.is_empty() {
+                words.push('\n');
+            }
+            words.push_str(&note);
+        }
+    }
+}
+
 /// Returns the better reading of a page. The first engine's stands, unless it is doubtful or leaves letters out that the
-/// second one finds: a font that it cannot map is silent.
+/// second one finds: a font that it cannot map is silent. Words that are found twice are no more words.
 fn better(first: Option<String>, second: Option<String>) -> Option<String> {
     let (Some(one), Some(two)) = (&first, &second) else { return first.or(second) };
     let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
-    let is_short = letters(two) * 100 > letters(one) * MORE_LETTERS_PERCENT;
+    let is_short = letters(two) * 100 > letters(one) * MORE_LETTERS_PERCENT && has_other_words(two, one);
     let is_worse = (is_doubtful(one) && !is_doubtful(two)) || (is_spaced_out(one) && !is_spaced_out(two));
     if two.is_empty() || !(is_short || is_worse) { first } else { second }
+}
+
+/// Whether one in twenty of the words is not in the other text.
+fn has_other_words(words: &str, other: &str) -> bool {
+    let of = |text: &str| -> BTreeSet<String> {
+        text.split(|c: char| !c.is_alphanumeric()).filter(|w| !w.is_empty()).map(str::to_lowercase).collect()
+    };
+    let (words, other) = (of(words), of(other));
+    words.difference(&other).count() * 20 > words.len()
 }
 
 /// On the 26 files with text of a browser's bug corpus, mean word F1 against Poppler was 0.83 with the first engine alone
@@ -120,64 +158,6 @@ fn no_text(num_pages: usize, failed: &[u32]) -> String {
     format!("is a PDF of {} without text, perhaps scanned{failed}", count(num_pages, "page", "pages"))
 }
 
-fn load(bytes: &[u8], passwords: &[String]) -> Result<Pdf, Refusal> {
-    let unreadable = |why: String| (ReadReason::Unreadable, format!("is a PDF that cannot be opened: {why}"));
-    let mut pdf = match guarded(|| Pdf::load_mem(bytes)) {
-        Some(Ok(pdf)) => pdf,
-        Some(Err(error)) if is_password(&error) => {
-            let mut opened = passwords
-                .iter()
-                .filter_map(|p| guarded(|| Pdf::load_mem_with_options(bytes, LoadOptions::with_password(p)).ok())?);
-            return opened.next().ok_or_else(encrypted);
-        }
-        Some(Err(error)) => return Err(unreadable(one_line(&error.to_string()))),
-        None => return Err(unreadable("the parser failed".into())),
-    };
-    if pdf.is_encrypted() {
-        // Many files are locked against changes only, and open with the empty password.
-        let mut words = [""].into_iter().chain(passwords.iter().map(String::as_str));
-        let mut is_open = false;
-        for word in &mut words {
-            match guarded(|| pdf.decrypt(word)) {
-                Some(Ok(())) => {
-                    is_open = true;
-                    break;
-                }
-                Some(Err(error)) if !is_password(&error) => return Err(unreadable(one_line(&error.to_string()))),
-                Some(Err(_)) => {}
-                None => return Err(unreadable("the parser failed while decrypting".into())),
-            }
-        }
-        if !is_open {
-            return Err(encrypted());
-        }
-    }
-    Ok(pdf)
-}
-
-fn encrypted() -> Refusal {
-    (ReadReason::Encrypted, "is a PDF that opens only with a password".into())
-}
-
-fn is_password(error: &pdf_extract::Error) -> bool {
-    use pdf_extract::Error;
-    use pdf_extract::encryption::DecryptionError;
-    matches!(error, Error::InvalidPassword | Error::Decryption(DecryptionError::IncorrectPassword))
-}
-
-/// Returns `None` where the page fails. A page that fails half-way gives no half: words of it may be missing anywhere.
-fn page_text(pdf: &Pdf, number: u32) -> Option<String> {
-    let mut raw = String::new();
-    guarded(|| output_doc_page(pdf, &mut PlainTextOutput::new(&mut raw), number))?.ok()?;
-    Some(tidied(&raw))
-}
-
-/// Runs a call into the PDF crates, which panic on purpose where they meet what they do not know.
-fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
-    // What a panic leaves half-built is dropped with it: every caller throws its value away.
-    catch_unwind(AssertUnwindSafe(call)).ok()
-}
-
 /// Takes off what the extractor adds: spaces at ends of lines, and more than one blank line in a row.
 fn tidied(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
@@ -189,7 +169,8 @@ fn tidied(raw: &str) -> String {
             text.push('\n');
         }
     }
-    text.trim().replace('\0', "\u{FFFD}")
+    let text = words::spelled_out(&words::undivided(text.trim()));
+    if text.contains('\0') { text.replace('\0', "\u{FFFD}") } else { text }
 }
 
 /// Fonts without a usable map give replacement and private-use characters; over one in twenty is no text. Bytes of an
@@ -201,34 +182,19 @@ fn is_doubtful(words: &str) -> bool {
         strange += usize::from(matches!(c, '\u{FFFD}' | '\u{E000}'..='\u{F8FF}' | '\u{1}'..='\u{1F}'));
         accented += usize::from(matches!(c, '\u{80}'..='\u{FF}'));
     }
-    strange * 20 > all || (all > 20 && accented * 5 > all * 2)
-}
-
-fn promised_pages(pdf: &Pdf) -> Option<i64> {
-    let root = guarded(|| pdf.catalog().and_then(|c| c.get_deref(b"Pages", pdf)).and_then(Object::as_dict).ok())??;
-    root.get_deref(b"Count", pdf).and_then(Object::as_i64).ok()
+    strange * 20 > all || (all > 20 && accented * 5 > all * 2) || words::mixes_scripts(words)
 }
 
 /// Takes `title`, `author` and `date` from the file's own description.
-fn read_info(pdf: &Pdf, document: &mut Document) {
-    let Some(info) = guarded(|| pdf.trailer.get_deref(b"Info", pdf).and_then(Object::as_dict).ok()).flatten() else {
-        return;
-    };
-    let field = |key: &[u8]| text_field(pdf, info, key);
-    for (name, value) in [("title", field(b"Title")), ("author", field(b"Author"))] {
+fn read_info(pdf: &First, document: &mut Document) {
+    for (name, value) in [("title", pdf.info(b"Title")), ("author", pdf.info(b"Author"))] {
         if let Some(value) = value {
             document.meta.insert(name.into(), value);
         }
     }
-    if let Some(date) = field(b"CreationDate").as_deref().and_then(iso_date) {
+    if let Some(date) = pdf.info(b"CreationDate").as_deref().and_then(iso_date) {
         document.meta.insert("date".into(), date);
     }
-}
-
-fn text_field(pdf: &Pdf, info: &Dictionary, key: &[u8]) -> Option<String> {
-    let value = guarded(|| pdf_extract::decode_text_string(info.get_deref(key, pdf).ok()?).ok()).flatten()?;
-    let value = one_line(&value);
-    if value.is_empty() { None } else { Some(value) }
 }
 
 /// `D:20260313094500+01'00'` -> `2026-03-13`

@@ -59,6 +59,7 @@ struct Rtf<'b> {
     style: i32,
     style_name: String,
     pending: Vec<u8>, // bytes in `now.code_page`, not decoded yet
+    unknown_pages: Vec<u16>,
     surrogate: Option<u16>,
     text: String,
     at: usize, // where the open paragraph began
@@ -91,6 +92,7 @@ impl<'b> Rtf<'b> {
             style: 0,
             style_name: String::new(),
             pending: Vec::new(),
+            unknown_pages: Vec::new(),
             surrogate: None,
             text: String::new(),
             at: 0,
@@ -292,7 +294,14 @@ impl<'b> Rtf<'b> {
         self.to_skip = 0;
         if !self.pending.is_empty() {
             let bytes = std::mem::take(&mut self.pending);
-            let text = decode::in_code_page(&bytes, self.now.code_page);
+            let page = self.now.code_page;
+            let (text, is_known) = decode::in_code_page(&bytes, page);
+            if !is_known && !bytes.is_ascii() && !self.unknown_pages.contains(&page) {
+                self.unknown_pages.push(page);
+                self.build.warn(format!(
+                    "words in code page {page}, which is not known, are read as Western; they may be wrong"
+                ));
+            }
             self.push(&text);
         }
     }

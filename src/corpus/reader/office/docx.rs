@@ -24,7 +24,8 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
     let root = parts::relations(package, "", around)?;
     let main = root.values().find(|r| r.kind == "officeDocument").map(|r| r.target.clone());
     let main = main.filter(|name| package.has(name)).unwrap_or_else(|| "word/document.xml".to_owned());
-    let relations = parts::relations(package, &main, around)?;
+    let mut relations = parts::relations(package, &main, around)?;
+    let is_lost = relations.is_empty() && found_by_name(package, &main, &mut relations);
     let part_of = |kind: &str| relations.values().find(|r| r.kind == kind && !r.external).map(|r| r.target.clone());
     let mut read = |kind: &str| -> Result<String, Refusal> {
         match part_of(kind) {
@@ -36,6 +37,10 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
     let numbering = Numbering::of(&read("numbering")?);
 
     let mut build = Build::new(Format::Docx, around.options);
+    if is_lost {
+        build.warn("its list of parts is missing or damaged; they were found by their names");
+    }
+    parts::warn_of_missing(package, &relations, WITH_WORDS, &mut build);
     let mut body = Body { styles, numbering, relations: &relations, num_deleted: 0 };
     let mut names = vec![main.clone()];
     names.extend(["footnotes", "endnotes", "comments"].into_iter().filter_map(part_of));
@@ -93,6 +98,25 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
     }
     parts::core_properties(package, &mut build, around)?;
     transcript::found(build.finish()?, around.options)
+}
+
+/// Kinds of parts that hold words.
+const WITH_WORDS: &[&str] =
+    &["footnotes", "endnotes", "comments", "header", "footer", "chart", "diagramData", "numbering", "styles"];
+
+/// Relates the parts that stand beside the main one by the names that every program gives them. Returns whether there
+/// are any.
+fn found_by_name(package: &Package<'_>, main: &str, relations: &mut HashMap<String, Relation>) -> bool {
+    let folder = main.rsplit_once('/').map_or("", |(folder, _)| folder);
+    for name in package.names() {
+        let Some((inside, file)) = name.trim_start_matches('/').rsplit_once('/') else { continue };
+        let kind = file.strip_suffix(".xml").map(|stem| stem.trim_end_matches(|c: char| c.is_ascii_digit()));
+        if let Some(kind) = kind.filter(|kind| inside == folder && WITH_WORDS.contains(kind)) {
+            let relation = Relation { kind: kind.to_owned(), target: name.clone(), external: false };
+            relations.insert(name.clone(), relation);
+        }
+    }
+    !relations.is_empty()
 }
 
 struct Body<'a> {

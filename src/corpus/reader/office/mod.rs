@@ -5,6 +5,7 @@ mod docx;
 mod drawing;
 mod epub;
 mod odf;
+mod ods;
 mod package;
 mod parts;
 mod pptx;

@@ -17,7 +17,10 @@ pub fn parse(package: &mut Package<'_>, format: Format, around: &Around<'_>) -> 
     if let Some(manifest) = package.text("META-INF/manifest.xml", around)?
         && Xml::new(&manifest).any(|n| matches!(&n, Node::Open(tag) if tag.name() == "encryption-data"))
     {
-        return Err((ReadReason::Encrypted, "is an OpenDocument file that opens only with a password".into()));
+        return Err((
+            ReadReason::Encrypted,
+            "is an OpenDocument file under a password, which quarry cannot take off; save it without one".into(),
+        ));
     }
     let name = "content.xml";
     let Some(xml) = package.text(name, around)? else {
@@ -43,8 +46,9 @@ pub fn parse(package: &mut Package<'_>, format: Format, around: &Around<'_>) -> 
     if format == Format::Odt { transcript::found(document, around.options) } else { Ok(document) }
 }
 
-/// Reads headers and footers, each paragraph once: pages of one document share them.
-fn read_margins(package: &mut Package<'_>, build: &mut Build, around: &Around<'_>) -> Result<(), Refusal> {
+/// Reads headers and footers, each paragraph once: pages of one document share them. What every page has of its own, such
+/// as its number, is not text of the document, and neither is a line of nothing else (`Page 3 of 7`).
+pub fn read_margins(package: &mut Package<'_>, build: &mut Build, around: &Around<'_>) -> Result<(), Refusal> {
     let name = "styles.xml";
     let Some(xml) = package.text(name, around)? else { return Ok(()) };
     build.part(name);
@@ -57,9 +61,17 @@ fn read_margins(package: &mut Package<'_>, build: &mut Build, around: &Around<'_
 struct Margins {
     depth: usize,
     seen: HashSet<String>,
+    has_field: bool, // whether the open paragraph shows what differs from page to page
 }
 
 impl Margins {
+    /// Whether a paragraph says something that no paragraph before it said.
+    fn is_new(&mut self, words: &str) -> bool {
+        const MAX_WORDS: usize = 2; // beside a number
+        let is_number = std::mem::take(&mut self.has_field) && words.split_whitespace().count() <= MAX_WORDS;
+        !is_number && self.seen.insert(words.to_owned())
+    }
+
     /// Whether a node stands in a header or a footer.
     fn take(&mut self, node: &Node<'_>) -> bool {
         let is_margin = |name: &str| {
@@ -111,6 +123,7 @@ impl Body {
             }
             match node {
                 Node::Open(tag) if self.ignored > 0 || self.is_ignored(tag.name()) => {
+                    self.margins.iter_mut().for_each(|m| m.has_field |= is_of_page(tag.name()));
                     self.num_deleted += usize::from(tag.name() == "deletion");
                     self.ignored += 1;
                 }
@@ -140,7 +153,10 @@ impl Body {
     fn open(&mut self, tag: &Tag<'_>, at: usize, flow: &mut Flow<'_>) {
         let number = |name: &str| tag.attr(name).and_then(|v| v.parse::<usize>().ok());
         match tag.name() {
-            "p" => self.open.push(Paragraph { text: String::new(), at, level: None }),
+            // Slides share their header, footer and date, which are declared once.
+            "p" | "header-decl" | "footer-decl" | "date-time-decl" => {
+                self.open.push(Paragraph { text: String::new(), at, level: None });
+            }
             "h" => {
                 let level = number("outline-level").unwrap_or(1).clamp(1, 6) as u8;
                 self.open.push(Paragraph { text: String::new(), at, level: Some(level) });
@@ -189,7 +205,7 @@ impl Body {
 
     fn close(&mut self, name: &str, end: usize, flow: &mut Flow<'_>) {
         match name {
-            "p" | "h" => {
+            "p" | "h" | "header-decl" | "footer-decl" | "date-time-decl" => {
                 let Some(mut paragraph) = self.open.pop() else { return };
                 if self.in_slide_notes && !paragraph.text.trim().is_empty() {
                     paragraph.text.insert_str(0, "Notes: ");
@@ -204,7 +220,7 @@ impl Body {
                 if !paragraph.text.trim().is_empty() {
                     self.in_item = false;
                 }
-                if self.margins.as_mut().is_some_and(|m| !m.seen.insert(paragraph.text.trim().to_owned())) {
+                if self.margins.as_mut().is_some_and(|m| !m.is_new(paragraph.text.trim())) {
                     return;
                 }
                 flow.paragraph(kind, &paragraph.text, paragraph.at..end);
@@ -261,7 +277,7 @@ impl Body {
         match name {
             "tracked-changes" | "note-citation" | "forms" | "object-ole" | "script" => true,
             "date" | "date-string" => self.is_of_annotation(),
-            _ => false,
+            name => self.margins.is_some() && is_of_page(name),
         }
     }
 
@@ -270,6 +286,11 @@ impl Body {
             paragraph.text.push_str(words);
         }
     }
+}
+
+/// Whether a field of a header or a footer differs from page to page.
+fn is_of_page(name: &str) -> bool {
+    matches!(name, "page-number" | "page-count" | "sheet-name")
 }
 
 /// White space in the markup is one space (section 6.1.2); the rest is written as elements.

@@ -10,7 +10,7 @@ use zip::result::ZipError;
 
 use crate::corpus::reader::budget::Around;
 use crate::corpus::reader::decode;
-use crate::corpus::reader::{ReadReason, Refusal};
+use crate::corpus::reader::{ReadReason, Refusal, WITH_PASSWORD};
 
 /// An opened archive: its members are known, none is unpacked yet.
 pub struct Package<'a> {
@@ -93,7 +93,7 @@ impl<'a> Package<'a> {
 }
 
 fn encrypted() -> Refusal {
-    (ReadReason::Encrypted, "opens only with a password".into())
+    (ReadReason::Encrypted, WITH_PASSWORD.into())
 }
 
 fn of_member(name: &str, (reason, detail): Refusal) -> Refusal {

@@ -56,6 +56,20 @@ pub fn resolved(folder: &str, target: &str) -> String {
     path.join("/")
 }
 
+/// Names parts that a part says it has and the package has not. `kinds` are those whose words would be read.
+pub fn warn_of_missing(
+    package: &Package<'_>,
+    relations: &HashMap<String, Relation>,
+    kinds: &[&str],
+    build: &mut Build,
+) {
+    let is_missing = |r: &&Relation| !r.external && kinds.contains(&r.kind.as_str()) && !package.has(&r.target);
+    let mut missing: Vec<&str> = relations.values().filter(is_missing).map(|r| r.target.as_str()).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing.iter().for_each(|target| build.warn(format!("`{target}` is named as a part of it and is missing")));
+}
+
 /// Says where a part could not be read on from.
 pub fn warn_of(fault: Option<String>, part: &str, build: &mut Build) {
     if let Some(fault) = fault {

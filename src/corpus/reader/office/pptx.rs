@@ -16,7 +16,10 @@ use crate::corpus::reader::turns::squeeze;
 
 pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document, Refusal> {
     let mut build = Build::new(Format::Pptx, around.options);
-    let slides = slides(package, around)?;
+    let (slides, is_lost) = slides(package, around)?;
+    if is_lost {
+        build.warn("its list of slides is damaged; they were found by their names, and may be out of order");
+    }
     let mut hidden = Vec::new();
     for (index, name) in slides.iter().enumerate() {
         let number = index as u32 + 1;
@@ -27,6 +30,7 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
         };
         build.part(name.as_str());
         let relations = parts::relations(package, name, around)?;
+        parts::warn_of_missing(package, &relations, &["chart", "diagramData", "notesSlide", "comments"], &mut build);
         if read_slide(&xml, &relations, &mut build) {
             hidden.push(number);
         }
@@ -52,22 +56,24 @@ pub fn parse(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document,
     build.finish()
 }
 
-/// Returns the slides' parts in the order they are shown.
-fn slides(package: &mut Package<'_>, around: &Around<'_>) -> Result<Vec<String>, Refusal> {
+/// Returns the slides' parts in the order they are shown, and whether that order is lost.
+fn slides(package: &mut Package<'_>, around: &Around<'_>) -> Result<(Vec<String>, bool), Refusal> {
     let main = "ppt/presentation.xml";
     let relations = parts::relations(package, main, around)?;
     let xml = package.text(main, around)?.unwrap_or_default();
     let mut slides = Vec::new();
+    let mut num_lost = 0usize; // slides whose parts are not named
     for node in Xml::new(&xml) {
         if let Node::Open(tag) = node
             && tag.name() == "sldId"
         {
             // Two attributes are called `id`: the relation's has the prefix.
             let target = relation_id(&tag).and_then(|id| relations.get(&id)).map(|r| r.target.clone());
+            num_lost += usize::from(target.is_none());
             slides.extend(target);
         }
     }
-    if slides.is_empty() {
+    if slides.is_empty() || num_lost > 0 {
         // A presentation that lost its list still has its slides.
         let number = |name: &str| {
             name.bytes()
@@ -77,7 +83,7 @@ fn slides(package: &mut Package<'_>, around: &Around<'_>) -> Result<Vec<String>,
         slides = package.names().iter().filter(|n| n.starts_with("ppt/slides/slide")).cloned().collect();
         slides.sort_by_key(|name| number(name));
     }
-    Ok(slides)
+    Ok((slides, num_lost > 0))
 }
 
 fn relation_id(tag: &super::xml::Tag<'_>) -> Option<String> {

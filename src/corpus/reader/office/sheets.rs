@@ -8,6 +8,7 @@ use calamine::{CellErrorType, Data, DataRef, Ods, Reader, SheetType, SheetVisibl
 use super::package::Package;
 use super::parts;
 use super::xml::{Node, Xml};
+use super::{odf, ods};
 use crate::corpus::document::{Document, Format};
 use crate::corpus::reader::budget::Around;
 use crate::corpus::reader::build::{Build, SheetRow};
@@ -40,8 +41,15 @@ pub fn parse(
     if let Some(package) = package {
         if format == Format::Xlsx {
             read_beside(package, &mut build, around)?;
-        } else if let Some(meta) = package.text("meta.xml", around)? {
-            parts::dublin_core("meta.xml", &meta, &mut build);
+        } else {
+            if let Some(xml) = package.text("content.xml", around)? {
+                build.part("content.xml");
+                ods::read_beside("content.xml", &xml, &mut build);
+            }
+            odf::read_margins(package, &mut build, around)?;
+            if let Some(meta) = package.text("meta.xml", around)? {
+                parts::dublin_core("meta.xml", &meta, &mut build);
+            }
         }
         parts::warn_of_embedded(package, &[], &mut build);
         parts::core_properties(package, &mut build, around)?;
@@ -57,7 +65,10 @@ where
     B::new(Cursor::new(bytes)).map_err(|error| {
         let text = squeeze(&error.to_string());
         match text.to_lowercase().contains("password") {
-            true => (ReadReason::Encrypted, "is a workbook that opens only with a password".to_owned()),
+            true => (
+                ReadReason::Encrypted,
+                "is a workbook under a password, which quarry cannot take off; save it without one".to_owned(),
+            ),
             false => (ReadReason::Unreadable, format!("is a workbook that cannot be opened: {text}")),
         }
     })
@@ -187,7 +198,7 @@ fn error_text(error: &CellErrorType) -> &'static str {
     }
 }
 
-/// Reads what stands on sheets beside their cells: comments under their cells' names, text boxes, headers and footers.
+/// Reads what stands on sheets beside their cells: comments under their cells' names, and text boxes.
 fn read_beside(package: &mut Package<'_>, build: &mut Build, around: &Around<'_>) -> Result<(), Refusal> {
     let names: Vec<String> = package.names().to_vec();
     for name in names {

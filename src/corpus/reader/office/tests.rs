@@ -236,6 +236,51 @@ fn embedded_files_and_parts_that_are_damaged_are_named() {
 }
 
 #[test]
+fn parts_that_are_missing_are_named_and_parts_that_lost_their_list_are_found() {
+    let mut members = docx(&p("words"));
+    members.retain(|(name, _)| *name != "word/header2.xml" && *name != "word/comments.xml");
+    let document = read(&members.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>());
+    let missing =
+        ["word/comments.xml", "word/header2.xml"].map(|n| format!("`{n}` is named as a part of it and is missing"));
+    assert_eq!(document.warnings, missing);
+    let mut members = docx(&p("words"));
+    members.retain(|(name, _)| *name != "word/_rels/document.xml.rels");
+    let document = read(&members.iter().map(|(name, text)| (*name, text.as_str())).collect::<Vec<_>>());
+    assert!(document.text.contains("the note") && document.text.contains("Secret"), "{}", document.text);
+    assert_eq!(document.warnings, ["its list of parts is missing or damaged; they were found by their names"]);
+}
+
+#[test]
+fn comments_headers_and_boxes_of_an_open_workbook_are_read() {
+    let content = r#"<office:document-content><office:body><office:spreadsheet><table:table table:name="Prices">
+        <table:table-row table:number-rows-repeated="2"><table:table-cell/></table:table-row>
+        <table:table-row><table:table-cell table:number-columns-repeated="2"/><table:table-cell office:value-type="string">
+        <office:annotation><dc:creator>Eva</dc:creator><dc:date>2026</dc:date><text:p>too</text:p><text:p>dear</text:p></office:annotation>
+        <text:p>Wheat</text:p></table:table-cell></table:table-row>
+        <table:shapes><draw:frame><draw:text-box><text:p>In a box</text:p></draw:text-box></draw:frame></table:shapes>
+        </table:table></office:spreadsheet></office:body></office:document-content>"#;
+    let styles = r#"<s><style:master-page><style:header><text:p>Draft <text:sheet-name>?</text:sheet-name> of May 2026</text:p></style:header>
+        <style:footer><text:p>Page <text:page-number>1</text:page-number></text:p></style:footer></style:master-page></s>"#;
+    let document = read(&[
+        ("mimetype", "application/vnd.oasis.opendocument.spreadsheet"),
+        ("META-INF/manifest.xml", "<manifest/>"),
+        ("content.xml", content),
+        ("styles.xml", styles),
+    ]);
+    let text = document.text.as_str();
+    assert!(text.contains("Wheat") && text.contains("Comment at Prices!C3 by Eva: too dear"), "{text}");
+    assert!(text.contains("In a box") && text.contains("Draft of May 2026") && !text.contains("Page"), "{text}");
+}
+
+#[test]
+fn what_slides_share_is_read_once() {
+    let content = r#"<o><office:presentation><presentation:header-decl>For the board</presentation:header-decl>
+        <presentation:footer-decl>Confidential</presentation:footer-decl><draw:page><text:p>One</text:p></draw:page></office:presentation></o>"#;
+    let members = [("mimetype", "application/vnd.oasis.opendocument.presentation"), ("content.xml", content)];
+    assert_eq!(read(&members).text, "For the board\n\nConfidential\n\nOne");
+}
+
+#[test]
 fn a_book_is_read_in_the_order_of_its_spine() {
     let document = read(&[
         ("mimetype", "application/epub+zip"),
