@@ -4,7 +4,7 @@
 //! The score of a sentence against a turn is the share of the sentence's content words, weighted by how rare each is
 //! in the document, that the turn holds (its speaker's name counts as a word of it). 1 says that the turn holds all.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 use super::prompt::date_phrases;
@@ -232,7 +232,7 @@ impl Ground {
         if !self.quotes_are_true(sentence) {
             return Err(Dropped::Misquoted);
         }
-        if stutters(sentence) {
+        if goes_round(sentence, 2) {
             return Err(Dropped::Repeated);
         }
         if self.names_something_unknown(sentence) {
@@ -405,12 +405,16 @@ pub fn is_first_person(sentence: &str) -> bool {
     })
 }
 
-/// Whether a sentence goes round in circles: three words in a row come twice.
-fn stutters(sentence: &str) -> bool {
+/// Whether a sentence goes round in circles: the same three words in a row come so many times.
+pub fn goes_round(sentence: &str, times: usize) -> bool {
     const RUN: usize = 3;
     let words = words(sentence);
-    let runs: Vec<&[String]> = words.windows(RUN).collect();
-    runs.iter().enumerate().any(|(i, run)| runs[i + 1..].contains(run))
+    let mut seen: HashMap<&[String], usize> = HashMap::new();
+    words.windows(RUN).any(|run| {
+        let count = seen.entry(run).or_default();
+        *count += 1;
+        *count >= times
+    })
 }
 
 /// Whether five words in a row were taken over from the instruction.

@@ -3,6 +3,7 @@
 use super::quotes::Quotes;
 use crate::corpus::index::shared_terms;
 use crate::steps::StepOutput;
+use crate::steps::grounding::goes_round;
 use crate::steps::text::clip;
 
 /// A sentence that shares less of its own words with its passage and the question was not read there.
@@ -47,6 +48,11 @@ pub fn sift(
 }
 
 fn supports(quotes: &Quotes, quote: usize, question: &str, sentence: &str) -> bool {
+    // Of a model that is caught in a loop: its numbers and words are all in the passage.
+    const ROUNDS: usize = 3;
+    if goes_round(sentence, ROUNDS) {
+        return false;
+    }
     let (passage, language) = quotes.passage(quote);
     let numbers_are_there = numbers(sentence).all(|n| numbers(passage).chain(numbers(question)).any(|m| m == n));
     numbers_are_there && shared_terms(sentence, &[passage, question], language) >= LEAST_SHARED

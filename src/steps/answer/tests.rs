@@ -52,6 +52,15 @@ fn every_sentence_cites_words_that_stand_in_its_passage() {
 }
 
 #[test]
+fn a_sentence_that_goes_round_in_circles_is_dropped_though_all_its_words_are_there() {
+    let says = format!("Payroll records are {}", "kept for seven years, ".repeat(4));
+    let looping = json!([{ "quote": "Payroll records are kept for seven years.", "says": says }]).to_string();
+    let out = run(&saying(&looping), json!({}), &[RULES]);
+    assert_eq!(out.value["state"], "abstained");
+    assert!(out.notes[0].contains("dropped 1 sentences"), "{:?}", out.notes);
+}
+
+#[test]
 fn a_sentence_with_a_number_or_words_of_its_own_is_dropped_and_nothing_left_is_a_refusal() {
     let nine =
         r#"[{"quote":"Payroll records are kept for seven years.","says":"Payroll records are kept for 9 years."}]"#;
