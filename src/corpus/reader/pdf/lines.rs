@@ -230,7 +230,7 @@ fn in_columns(lines: Vec<Line>) -> Vec<Line> {
                 None => (*a, *b),
                 Some((left, right)) => (a.max(left), b.min(right)),
             };
-            let fits = |gap: &&(usize, f64, f64)| narrowed(*gap).1 - narrowed(*gap).0 > line.size() * GUTTER * 0.5;
+            let fits = |gap: &&(usize, f64, f64)| narrowed(gap).1 - narrowed(gap).0 > line.size() * GUTTER * 0.5;
             if line.angle() != lines[from].angle() {
                 break;
             }
