@@ -22,8 +22,9 @@ fn run(fake: &Fake, more: Value, list: &[&str]) -> StepOutput {
 }
 
 /// Says what it is told and finds the answer likelier with passages than without.
-fn saying(answer: &'static str) -> Fake {
-    Fake::answering(move |_| answer.to_owned()).with_odds(|prompt, word| {
+fn saying(answer: impl Into<String>) -> Fake {
+    let answer = answer.into();
+    Fake::answering(move |_| answer.clone()).with_odds(|prompt, word| {
         let yes = word.trim().eq_ignore_ascii_case("yes");
         if prompt.contains("Payroll records are kept") == yes { -0.1 } else { -2.0 }
     })
@@ -55,7 +56,7 @@ fn every_sentence_cites_words_that_stand_in_its_passage() {
 fn a_sentence_that_goes_round_in_circles_is_dropped_though_all_its_words_are_there() {
     let says = format!("Payroll records are {}", "kept for seven years, ".repeat(4));
     let looping = json!([{ "quote": "Payroll records are kept for seven years.", "says": says }]).to_string();
-    let out = run(&saying(&looping), json!({}), &[RULES]);
+    let out = run(&saying(looping), json!({}), &[RULES]);
     assert_eq!(out.value["state"], "abstained");
     assert!(out.notes[0].contains("dropped 1 sentences"), "{:?}", out.notes);
 }
