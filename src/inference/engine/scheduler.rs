@@ -15,11 +15,12 @@ pub struct Limits {
     pub tokens_per_step: usize,   // rows of one forward pass, all sequences together
     pub sequences_running: usize, // at once
     pub speculate: bool,          // propose tokens by prompt lookup; changes no answer
+    pub share_prefixes: bool,     // compute once what prompts have in common; changes no answer
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { tokens_per_step: 512, sequences_running: 64, speculate: true }
+        Self { tokens_per_step: 512, sequences_running: 64, speculate: true, share_prefixes: true }
     }
 }
 
@@ -123,11 +124,13 @@ impl Scheduler {
                 continue;
             };
             // Somebody running is about to compute what this one could share: wait for it instead of computing twice.
-            if awaits_another(sequence, pool) {
+            if limits.share_prefixes && awaits_another(sequence, pool) {
                 i += 1;
                 continue;
             }
-            adopt_prefix(sequence, pool);
+            if limits.share_prefixes {
+                adopt_prefix(sequence, pool);
+            }
             let rows = sequence.num_waiting().min(*budget);
             // The whole prompt must fit beside the others, or admitting it would only preempt it again.
             if sequence.blocks_missing(sequence.num_waiting()) > pool.num_available() && !self.running.is_empty() {

@@ -166,6 +166,18 @@ fn batching_and_chunks_and_prefixes_change_no_token() {
 }
 
 #[test]
+fn prompts_that_share_nothing_give_the_same_tokens() {
+    let prompts = toy_prompts();
+    let mut core = Core::new(Toy::new(256), Limits { share_prefixes: false, ..limits(64) });
+    let requests = prompts.iter().chain(&prompts).map(|p| (p.clone(), generate(40))).collect();
+    let results = together(&mut core, requests);
+    let tokens: Vec<_> = results.iter().map(|r| r.tokens.clone()).collect();
+    let truth = toy_truth(&prompts, 40);
+    assert_eq!(tokens, [truth.clone(), truth].concat());
+    assert_eq!(core.metrics().cached_tokens, 0);
+}
+
+#[test]
 fn what_follows_an_answer_shares_its_blocks_and_changes_no_token() {
     let mut core = Core::new(Toy::new(64), limits(64));
     let mut said = prompt(1, 45, TOY_VOCABULARY);

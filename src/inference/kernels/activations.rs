@@ -80,15 +80,25 @@ impl Activations {
         &self.floats
     }
 
-    /// The blocks of row `r` that have a remainder, in order.
-    pub(super) fn fine_blocks(&self, r: usize) -> impl Iterator<Item = usize> + '_ {
+    /// The remainders of `rows`: each block that has one in any of them, in order, with the index into `rows`.
+    pub(super) fn fine_blocks(&self, rows: &[u32]) -> Vec<(usize, usize)> {
+        const FLAGS: usize = 8; // looked at together: most blocks have none
         let blocks = self.cols / BLOCK;
-        let flags = &self.has_fine[r * blocks..(r + 1) * blocks];
-        // Most rows have none, which is found eight flags at a time.
-        let words = flags.chunks(8).enumerate().filter(|(_, w)| {
-            w.first_chunk::<8>().map_or_else(|| w.iter().any(|f| *f != 0), |w| u64::from_ne_bytes(*w) != 0)
-        });
-        words.flat_map(|(i, w)| w.iter().enumerate().filter(|(_, f)| **f != 0).map(move |(j, _)| i * 8 + j))
+        let flags = |r: &u32| &self.has_fine[*r as usize * blocks..(*r as usize + 1) * blocks];
+        let mut found = Vec::new();
+        for first in (0..blocks).step_by(FLAGS) {
+            let range = first..blocks.min(first + FLAGS);
+            let any = |r: &u32| match flags(r)[range.clone()].first_chunk::<FLAGS>() {
+                Some(word) => u64::from_ne_bytes(*word) != 0,
+                None => flags(r)[range.clone()].iter().any(|f| *f != 0),
+            };
+            if rows.iter().any(any) {
+                let of_block =
+                    |b: usize| (0..rows.len()).filter(move |i| flags(&rows[*i])[b] != 0).map(move |i| (b, i));
+                found.extend(range.flat_map(of_block));
+            }
+        }
+        found
     }
 
     /// Row `r`'s blocks.
@@ -276,7 +286,7 @@ mod tests {
         all.resize(1);
         let value = |i: usize| if i == 3 { 100.0 } else { (i as f32 * 0.7).sin() };
         all.fill(Isa::detect(), &Pool::new(1), |_, row| row.iter_mut().enumerate().for_each(|(i, x)| *x = value(i)));
-        assert_eq!(all.fine_blocks(0).collect::<Vec<_>>(), [0]);
+        assert_eq!(all.fine_blocks(&[0]), [(0, 0)]);
         for i in 0..32 {
             let part = |b: &Block| b.scale * f32::from(b.quants[i]);
             assert!((part(&all.blocks[0]) + part(&all.fine[0]) - value(i)).abs() < 0.002, "value {i}");

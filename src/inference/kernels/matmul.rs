@@ -137,20 +137,23 @@ pub(super) struct TileRows<'a> {
     rows: [u32; TILE],
     n: usize,
     blocks: [*const Block; TILE], // where each row's blocks begin; null without
-    fine: Vec<(usize, usize)>,    // the remainders: which row of the tile, which block
+    fine: [*const Block; TILE],   // and its remainders
+    listed: Vec<(usize, usize)>,  // the remainders there are: which block, which row of the tile
 }
 
 impl<'a> TileRows<'a> {
     /// `rows`: at most [`TILE`] of them, of `x`.
     pub fn new(x: &'a Activations, rows: &[u32]) -> Self {
         assert!(rows.len() <= TILE && rows.iter().all(|r| (*r as usize) < x.rows()), "rows {rows:?} of {}", x.rows());
-        let mut tile = Self { x, rows: [0; TILE], n: rows.len(), blocks: [std::ptr::null(); TILE], fine: Vec::new() };
+        let none = [std::ptr::null(); TILE];
+        let mut tile = Self { x, rows: [0; TILE], n: rows.len(), blocks: none, fine: none, listed: Vec::new() };
         tile.rows[..rows.len()].copy_from_slice(rows);
         if x.is_quantized() {
             for (i, r) in rows.iter().enumerate() {
                 tile.blocks[i] = x.row_blocks(*r as usize).as_ptr();
-                tile.fine.extend(x.fine_blocks(*r as usize).map(|b| (i, b)));
+                tile.fine[i] = x.row_fine(*r as usize).as_ptr();
             }
+            tile.listed = x.fine_blocks(rows);
         }
         tile
     }
@@ -184,11 +187,9 @@ pub(super) fn group_times_tile(
             // SAFETY: the first `n` pointers are rows of `blocks` blocks that `x` lends, the group holds as many
             // (asserted); `isa` is available.
             unsafe { packed::tile(isa, weights.packing, group, blocks, tile.n, &tile.blocks, next, out) };
-            for part in tile.fine.chunk_by(|a, b| a.0 == b.0) {
-                let row = part[0].0;
-                let fine = x.row_fine(tile.rows[row] as usize).as_ptr();
-                // SAFETY: as above, for one row; the listed blocks are some of its own.
-                unsafe { packed::remainder(isa, weights.packing, group, blocks, fine, part, &mut out[row]) };
+            if !tile.listed.is_empty() {
+                // SAFETY: as above, for the remainders; the listed blocks are of rows of the tile.
+                unsafe { packed::remainders(isa, weights.packing, group, blocks, &tile.fine, &tile.listed, out) };
             }
         }
         Data::F32(w) => floats::group(isa, FloatKind::F32, w.as_ptr().cast(), matrix, g, x, tile.rows(), out),

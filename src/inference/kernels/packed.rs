@@ -123,46 +123,77 @@ unsafe fn at<const N: usize>(rows: &[*const Block; N], b: usize) -> [*const Bloc
 }
 
 per_isa! {
-    /// Adds to `out` what the listed blocks' remainders of one row give.
+    /// Adds to `out` what the listed blocks' remainders give.
+    ///
+    /// Values that are large for one token are large for its neighbours too, in the same columns: the rows of a tile
+    /// are taken together, so that a block's weights are unpacked once and no sum waits for another.
     ///
     /// # Safety
-    /// - As for `tile`, with one row; the second number of each listed pair is below `blocks`.
-    pub unsafe fn remainder(
+    /// - As for `tile`; `listed` has blocks below `blocks`, in order, each with the index of a row whose pointer is valid.
+    pub unsafe fn remainders(
         packing: Packing,
         group: *const u8,
         blocks: usize,
-        row: *const Block,
+        rows: &[*const Block; TILE],
         listed: &[(usize, usize)],
-        out: &mut [f32; LANES],
-    ) = remainder_body;
+        out: &mut [[f32; LANES]; TILE],
+    ) = remainders_body;
 }
 
 #[inline(always)]
-unsafe fn remainder_body<L: Lanes>(
+unsafe fn remainders_body<L: Lanes>(
     packing: Packing,
     group: *const u8,
     blocks: usize,
-    row: *const Block,
+    rows: &[*const Block; TILE],
     listed: &[(usize, usize)],
-    out: &mut [f32; LANES],
+    out: &mut [[f32; LANES]; TILE],
 ) {
-    // SAFETY: the caller's obligations, passed on; `out` holds sixteen values.
-    unsafe {
-        let mut sums = [L::load(out.as_ptr())];
-        let layout = Layout::of(packing);
-        for &(_, b) in listed {
-            let (quants, scales, units) = layout.block(blocks, b);
-            let (quants, scales, units) = (group.add(quants), group.add(scales), group.add(units));
-            let row = [row.add(b)];
-            match packing {
-                Packing::Signed8 => signed8::<L, 1>(quants, scales, units, row, &mut sums),
-                Packing::SixK => six_k::<L, 1>(quants, scales, units, row, &mut sums),
-                Packing::Unsigned8 => unsigned8::<L, 1>(quants, scales, units, row, &mut sums),
-                Packing::Unsigned4 => unsigned4::<L, 1>(quants, scales, units, row, &mut sums),
-                Packing::FourK => four_k::<L, 1>(quants, scales, units, row, &mut sums),
+    macro_rules! each {
+        ($packing:ident, $kernel:ident) => {{
+            const AT: Layout = Layout::of(Packing::$packing);
+            let mut rest = listed;
+            while let Some(&(b, _)) = rest.first() {
+                let mut n = 1;
+                while n < rest.len() && rest[n].0 == b {
+                    n += 1;
+                }
+                let (quants, scales, units) = AT.block(blocks, b);
+                let (quants, scales, units) = (group.add(quants), group.add(scales), group.add(units));
+                macro_rules! rows {
+                    ($n:literal) => {{
+                        let mut row = [std::ptr::null(); $n];
+                        let mut sums = [L::splat(0.0); $n];
+                        for t in 0..$n {
+                            row[t] = rows[rest[t].1].add(b);
+                            sums[t] = L::load(out[rest[t].1].as_ptr());
+                        }
+                        $kernel::<L, $n>(quants, scales, units, row, &mut sums);
+                        for t in 0..$n {
+                            sums[t].store(out[rest[t].1].as_mut_ptr());
+                        }
+                        rest = &rest[$n..];
+                    }};
+                }
+                match n {
+                    1 => rows!(1),
+                    2 => rows!(2),
+                    3 | 5 => rows!(3),
+                    4 => rows!(4),
+                    _ => rows!(6),
+                }
             }
+        }};
+    }
+    // SAFETY: the caller's obligations, passed on; each of `out` holds sixteen values.
+    unsafe {
+        match packing {
+            Packing::Signed8 => each!(Signed8, signed8),
+            Packing::SixK => each!(SixK, six_k),
+            Packing::Unsigned8 => each!(Unsigned8, unsigned8),
+            Packing::Unsigned4 => each!(Unsigned4, unsigned4),
+            Packing::FourK => each!(FourK, four_k),
         }
-        sums[0].store(out.as_mut_ptr());
     }
 }
 
