@@ -92,7 +92,10 @@ impl Entry {
                 None => drop(known.insert(text.clone())),
             }
         }
-        self.rows.iter_mut().for_each(|table| table.rows.shrink_to_fit());
+        for table in &mut self.rows {
+            table.rows.shrink_to_fit();
+            table.rows.iter_mut().for_each(|row| row.text.shrink_to_fit()); // it grew while it was written
+        }
         self.rows.shrink_to_fit();
         self.pages.shrink_to_fit();
         self.names.shrink_to_fit();
