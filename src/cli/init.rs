@@ -37,6 +37,8 @@ pub enum Starter {
     Classify,
     /// A summary per document
     Summarize,
+    /// Questions answered from the documents of a folder
+    Qa,
 }
 
 impl Starter {
@@ -46,6 +48,7 @@ impl Starter {
             Self::Extract => "extract",
             Self::Classify => "classify",
             Self::Summarize => "summarize",
+            Self::Qa => "qa",
         }
     }
 
@@ -55,21 +58,27 @@ impl Starter {
             Self::Extract => include_str!("../../templates/starters/extract.yaml"),
             Self::Classify => include_str!("../../templates/starters/classify.yaml"),
             Self::Summarize => include_str!("../../templates/starters/summarize.yaml"),
+            Self::Qa => include_str!("../../templates/starters/qa.yaml"),
         }
     }
 }
 
 pub fn run(args: &InitArgs, settings: &Settings) -> Result<Exit, Failure> {
     let file = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{}.yaml", args.kind.name())));
-    write_new(&file, args.kind.text())?;
+    let shown = print::shown(&file.to_string_lossy());
+    // Its comments say what to type next, and the file may be called otherwise.
+    let text = args.kind.text().replace(&format!("{}.yaml", args.kind.name()), &shown);
+    write_new(&file, &text)?;
     let schema = file.with_file_name(SCHEMA_FILE);
     if !schema.exists() {
         write_new(&schema, &format!("{:#}\n", editor::schema(STEP_KINDS)))?;
     }
     if settings.verbosity > Verbosity::Quiet {
-        let shown = print::shown(&file.to_string_lossy());
         print::result(&format!(
-            "{shown} is written; next: quarry check {shown}, quarry test {shown}, quarry run {shown}"
+            "{shown} is written. Say in it where your documents are, then:\n  quarry check {shown}                 every mistake at \
+             once, without a model\n  quarry test {shown}                  its own tests\n  quarry plan {shown}                  what \
+             would be done, and how long it takes\n  quarry run {shown} --limit 1 --show  one document, and what each step \
+             made of it\n  quarry run {shown}                   all of them"
         ))?;
     }
     Ok(Exit::Done)

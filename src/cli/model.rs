@@ -50,6 +50,8 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
+    /// Print how a pipeline names this model by its bytes, so that no other is ever used in its place
+    Lock { model: String },
     /// Read every byte of a model and compare it with its checksums
     Verify { model: String },
     /// Write the logits of a list of token ids as a NumPy file: float32, one row per position
@@ -76,6 +78,12 @@ pub fn run(args: &ModelCommand, settings: &Settings) -> Result<Exit, Failure> {
             Ok(Exit::Done)
         }
         Action::Inspect { model, tensors, json } => inspect(&files_of(model, settings)?, *tensors, *json),
+        Action::Lock { model } => {
+            let files = hub::resolve(model, &models::hub_options(settings)?, &Downloads::new(settings))?;
+            let name = serde_json::to_string(model).map_err(|e| Failure::wrong(e.to_string()))?;
+            print::result(&format!("use: {{ path: {name}, sha256: {} }}", files.digest))?;
+            Ok(Exit::Done)
+        }
         Action::Verify { model } => verify(model, settings),
         Action::Logits { model, tokens, out, engine } => {
             let engine = engine.without_kv_cache()?;

@@ -1,5 +1,6 @@
 //! What a run is handed: the model, resolved at once and loaded when the first document needs it, and the reader.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ use crate::inference::hub::{self, HubError, Preferred};
 use crate::inference::model::ModelSource as Weights;
 use crate::pipeline::events::{Event, ModelEvent, Observer};
 use crate::pipeline::model::{Foresight, Measured, ModelError, ModelErrorCause, ModelIdentity, ModelSource, StandIn};
+use crate::pipeline::plan::Written;
 use crate::pipeline::run::DocumentReader;
 use crate::steps::{Reason, StepError};
 
@@ -40,6 +42,8 @@ pub struct OnDemand<'a> {
     pub observer: &'a dyn Observer,
     /// Ends what is done before the model is there.
     pub cancel: CancelToken,
+    /// How the file names those of the preference that it names otherwise, and what their bytes are.
+    pub written: BTreeMap<String, Written>,
     resolved: OnceLock<Result<Preferred, ModelError>>,
 }
 
@@ -53,13 +57,19 @@ impl<'a> OnDemand<'a> {
         observer: &'a dyn Observer,
     ) -> Self {
         let (cancel, resolved) = (CancelToken::default(), OnceLock::new());
-        Self { preference, settings, engine, quantize, as_of, observer, cancel, resolved }
+        Self { preference, settings, engine, quantize, as_of, observer, cancel, written: BTreeMap::new(), resolved }
     }
 
     fn resolved(&self) -> Result<&Preferred, ModelError> {
         let resolve = || {
             let options = models::hub_options(self.settings).map_err(told)?;
-            hub::resolve_preferred(&self.preference, &options, &Heard(self.observer)).map_err(|e| from_hub(&e))
+            let found = hub::resolve_preferred(&self.preference, &options, &Heard(self.observer));
+            let mut preferred = found.map_err(|e| from_hub(&e))?;
+            if let Some(written) = self.written.get(&preferred.files.name) {
+                is_the_one(&preferred, written)?;
+                preferred.files.name.clone_from(&written.name);
+            }
+            Ok(preferred)
         };
         self.resolved.get_or_init(resolve).as_ref().map_err(Clone::clone)
     }
@@ -168,6 +178,21 @@ fn told(failure: Failure) -> ModelError {
         _ => ModelErrorCause::Model,
     };
     ModelError { message, cause, hints: failure.diagnostics.into_iter().flat_map(|d| d.hints).collect() }
+}
+
+/// A file that names a model by its bytes is never run with another.
+fn is_the_one(preferred: &Preferred, written: &Written) -> Result<(), ModelError> {
+    let files = &preferred.files;
+    match &written.sha256 {
+        Some(sha256) if *sha256 != files.digest => Err(ModelError {
+            hints: vec![format!("`quarry model lock {}` prints what it is now", written.name)],
+            ..ModelError::new(format!(
+                "{} is not the model that the file names: its SHA-256 is {}, not {sha256}",
+                written.name, files.digest
+            ))
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn from_hub(error: &HubError) -> ModelError {

@@ -54,8 +54,8 @@ pub fn run(args: &PreviewArgs, settings: &Settings) -> Result<Exit, Failure> {
                     None => format!("its steps: {}", known().collect::<Vec<_>>().join(", ")),
                 })
             }
-            Some(step) if !step.kind.needs_model => {
-                let asking: Vec<_> = plan.steps.iter().filter(|s| s.kind.needs_model).map(|s| s.id.as_str()).collect();
+            Some(step) if !step.needs_model() => {
+                let asking: Vec<_> = plan.steps.iter().filter(|s| s.needs_model()).map(|s| s.id.as_str()).collect();
                 let fault = Diagnostic::error(format!("`{id}` is a {} and asks no model", step.kind.name));
                 fault.hint(format!("steps that do: {}", asking.join(", ")))
             }
@@ -100,10 +100,9 @@ fn page(preview: &Preview, all: bool) -> String {
         }
         at += of_step;
     }
-    preview
-        .faults
-        .iter()
-        .for_each(|fault| text.push_str(&format!("\nnote: with answers that mean nothing: {fault}\n")));
+    preview.faults.iter().for_each(|fault| {
+        text.push_str(&format!("\nnote: with made-up answers in the place of the model's, a run would say: {fault}\n"))
+    });
     text
 }
 

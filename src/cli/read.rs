@@ -57,6 +57,10 @@ impl ReaderArgs {
                 let fault = Diagnostic::error(format!("`read` has no key `{key}`"));
                 return Err(fault.hint(format!("its keys are {known}")).into());
             }
+            if key == "speakers" {
+                let fault = Diagnostic::error("`--read speakers=…` cannot be given here: it is a mapping");
+                return Err(fault.hint("write it into a pipeline, under `sources.<name>.read`").into());
+            }
             let value = value.parse::<u64>().map_or_else(|_| Value::from(value), Value::from);
             keys.insert(key.to_owned(), value);
         }

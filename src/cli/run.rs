@@ -27,7 +27,7 @@ use crate::pipeline::metrics::metrics;
 use crate::pipeline::model::ModelErrorCause;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::report::{DocumentReport, Outcome, RunReport, Skip, State};
-use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, run as run_pipeline};
+use crate::pipeline::run::{RunEnvironment, RunError, RunOptions, file_of, run as run_pipeline};
 use crate::pipeline::select;
 use crate::steps::Library;
 
@@ -58,6 +58,10 @@ pub struct RunArgs {
     /// Write the figures of the run to a file, for Prometheus' textfile collector
     #[arg(long, value_name = "FILE")]
     pub metrics_file: Option<PathBuf>,
+    /// Exit codes that are 0 for the caller, such as 3,6: what happened is still told. Never 1 and 2, which are a bug and a
+    /// mistake
+    #[arg(long, value_name = "CODES", value_delimiter = ',', value_parser = clap::value_parser!(u8).range(3..))]
+    pub ok: Vec<u8>,
     #[command(flatten)]
     pub engine: EngineArgs,
 }
@@ -70,11 +74,26 @@ pub struct RetryArgs {
 }
 
 pub fn retry(args: &RetryArgs, settings: &Settings) -> Result<Exit, Failure> {
-    work(&args.run, settings, true)
+    allowed(&args.run, settings, work(&args.run, settings, true))
 }
 
 pub fn run(args: &RunArgs, settings: &Settings) -> Result<Exit, Failure> {
-    work(args, settings, false)
+    allowed(args, settings, work(args, settings, false))
+}
+
+/// Makes 0 of the ends that the caller asks nothing about; an error among them is told first.
+fn allowed(args: &RunArgs, settings: &Settings, ended: Result<Exit, Failure>) -> Result<Exit, Failure> {
+    let is_ok = |exit: Exit| args.ok.contains(&(exit as u8));
+    match ended {
+        Ok(exit) if is_ok(exit) => Ok(Exit::Done),
+        Err(failure) if is_ok(failure.exit) => {
+            if settings.verbosity != Verbosity::Quiet {
+                print::diagnostics(&failure.diagnostics);
+            }
+            Ok(Exit::Done)
+        }
+        other => other,
+    }
 }
 
 fn work(args: &RunArgs, settings: &Settings, retry: bool) -> Result<Exit, Failure> {
@@ -121,7 +140,9 @@ pub fn model_of<'a>(
     // The template's date is the run's only where a template prints it; ours never do, so that answers stay cached.
     let as_of = super::generate::DEFAULT_AS_OF;
     let quantize = args.quantize(plan.model.quantize);
-    OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, observer)
+    let mut model = OnDemand::new(plan.model.preference.clone(), settings, engine, quantize, as_of, observer);
+    model.written.clone_from(&plan.model.written);
+    model
 }
 
 /// Runs a checked plan as it is asked for; prints nothing but how far it is.
@@ -137,12 +158,15 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
     };
     let reader = CorpusReader::new()?;
     let evaluator = Evaluator::default();
-    let mut environment =
-        RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
-    let log = match args.events.as_ref().or(plan.run.events.as_ref()) {
+    let wrong = |detail: String| Failure::wrong(format!("run.events: {detail}"));
+    let of_file = plan.run.events.as_ref().filter(|_| args.events.is_none());
+    let of_file = of_file.map(|template| file_of(plan, &evaluator, &started, template)).transpose().map_err(wrong)?;
+    let log = match args.events.as_ref().or(of_file.as_ref()) {
         Some(path) => Some(EventLog::open(path).map_err(|error| cannot_write(path, &error))?),
         None => None,
     };
+    let mut environment =
+        RunEnvironment::new(&model, &reader, &evaluator, settings.cache_dir()?.join("answers"), started);
     let observer = Logged { log, told: &progress, show: args.show };
     environment.observer = &observer;
     environment.cancel = cancel;
@@ -300,14 +324,14 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
         (c.skipped, "skipped"),
     ];
     let states: Vec<String> = states.iter().filter(|(n, _)| *n > 0).map(|(n, s)| format!("{n} {s}")).collect();
-    let plural = if c.inputs == 1 { "document" } else { "documents" };
-    text.push_str(&format!("{} {plural}: {}; {:.1} s\n", c.inputs, states.join(", "), report.seconds.total));
+    let inputs = number(c.inputs, "document");
+    text.push_str(&format!("{inputs}: {}; {:.1} s\n", states.join(", "), report.seconds.total));
     if let Some(model) = report.model.as_ref().filter(|_| report.calls.made + report.calls.from_cache > 0) {
         let t = &report.tokens;
         text.push_str(&format!(
-            "{}: {} calls and {} from the cache; {} tokens computed to read {}, {} written\n",
+            "{}: {} and {} from the cache; {} tokens computed to read {}, {} written\n",
             model.name,
-            report.calls.made,
+            number(report.calls.made, "call"),
             report.calls.from_cache,
             report.reading.computed,
             report.reading.separate,
@@ -326,7 +350,8 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
     match &report.outcome {
         Outcome::Finished => {}
         Outcome::TooManyFailed { failed, allowed } => text.push_str(&format!(
-            "given up: {failed} documents failed, {allowed} are allowed by run.max_failed of {}\n",
+            "given up: {} failed, {allowed} allowed by run.max_failed of {}; what is finished is kept\n",
+            number(*failed, "document"),
             plan.name
         )),
         Outcome::Stopped { document } => {
@@ -339,6 +364,10 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
         }
     }
     print::shown(&text)
+}
+
+fn number(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The documents worth a row: all of a small run; of a large one those that did not end well, then the first others.

@@ -114,7 +114,7 @@ impl Side {
             let Some(last) = history.last() else { continue };
             let mut left = Left {
                 state: last.state.to_string(),
-                sha256: last.sha256.clone(),
+                sha256: last.sha256.to_string(),
                 why: last.failure.as_ref().map(ToString::to_string).or_else(|| last.partial.first().cloned()),
                 ..Left::default()
             };
@@ -130,7 +130,10 @@ impl Side {
                 }
             }
             if left.fields.is_empty() {
-                last.values.iter().for_each(|(step, v)| flatten(&format!("steps.{step}"), v, &mut left.fields));
+                last.values
+                    .iter()
+                    .flat_map(|v| v.iter())
+                    .for_each(|(step, v)| flatten(&format!("steps.{step}"), v, &mut left.fields));
             }
             left.pages = last.pages.iter().map(|p| (p.output.clone(), p.blake3.clone())).collect();
             documents.insert(document.clone(), left);

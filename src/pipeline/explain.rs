@@ -133,7 +133,7 @@ fn removed(page: &mut Page, plan: &Plan) {
 }
 
 fn step(page: &mut Page, number: usize, step: &StepPlan, node: &Node, plan: &Plan) {
-    let model = if step.kind.needs_model { "; asks the model" } else { "" };
+    let model = if step.needs_model() { "; asks the model" } else { "" };
     page.line(
         2,
         &format!("{number}. {}: {} ({}{model})", step.id, step.kind.summary.trim_end_matches('.'), step.kind.name),

@@ -72,7 +72,9 @@ impl Reading<'_> {
         let path = plain(&self.folder.join(&relative));
         if let Some(first) = self.open.iter().position(|open| *open == path) {
             let round: Vec<String> = self.open[first..].iter().chain([&path]).map(|p| file_name(p)).collect();
-            self.fault(at, format!("the files include each other: {}", round.join(" -> ")));
+            let message = format!("the files include each other: {}", round.join(" -> "));
+            let hint = "take one of them out; what both need can stand in a third file";
+            self.fault(at, message).hints.push(hint.into());
             return;
         }
         if self.done.contains(&path) {

@@ -186,7 +186,7 @@ impl Walk {
                 let mut above = Vec::from_iter(fs::canonicalize(&self.root).ok());
                 self.folder(&self.root, 1, false, &mut above, found, notes);
             }
-            Ok(meta) => self.file(&self.root, &meta, self.root.is_symlink(), found, notes),
+            Ok(meta) => self.file(&self.root, meta.file_type(), self.root.is_symlink(), found, notes),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => self.unreadable(&self.root, &error, found),
         }
@@ -212,11 +212,12 @@ impl Walk {
             if !self.dot_names && entry.file_name().as_encoded_bytes().starts_with(b".") {
                 continue;
             }
-            let is_link = entry.file_type().is_ok_and(|t| t.is_symlink());
-            let kind = if is_link { fs::metadata(&path) } else { entry.metadata() };
+            let own = entry.file_type();
+            let is_link = own.as_ref().is_ok_and(fs::FileType::is_symlink);
+            let kind = if is_link { fs::metadata(&path).map(|meta| meta.file_type()) } else { own };
             match kind {
-                Ok(meta) if meta.is_dir() && depth >= self.depth_max => {}
-                Ok(meta) if meta.is_dir() && is_link => match fs::canonicalize(&path) {
+                Ok(kind) if kind.is_dir() && depth >= self.depth_max => {}
+                Ok(kind) if kind.is_dir() && is_link => match fs::canonicalize(&path) {
                     Ok(real) if above.iter().any(|a| a.starts_with(&real)) => {
                         notes.push(format!("{} is a link that leads back up and is not followed", path.display()));
                     }
@@ -227,22 +228,22 @@ impl Walk {
                     }
                     Err(error) => self.unreadable(&path, &error, found),
                 },
-                Ok(meta) if meta.is_dir() => {
+                Ok(kind) if kind.is_dir() => {
                     above.push(above.last().map(|a| a.join(entry.file_name())).unwrap_or_else(|| path.clone()));
                     self.folder(&path, depth + 1, via_link, above, found, notes);
                     above.pop();
                 }
-                Ok(meta) => self.file(&path, &meta, via_link || is_link, found, notes),
+                Ok(kind) => self.file(&path, kind, via_link || is_link, found, notes),
                 Err(error) => self.unreadable(&path, &error, found),
             }
         }
     }
 
-    fn file(&self, path: &Path, meta: &fs::Metadata, via_link: bool, found: &mut Vec<Found>, notes: &mut Vec<String>) {
+    fn file(&self, path: &Path, kind: fs::FileType, via_link: bool, found: &mut Vec<Found>, notes: &mut Vec<String>) {
         if !self.matcher.is_match(path) {
             return;
         }
-        if meta.is_file() {
+        if kind.is_file() {
             found.push(Found { path: path.to_path_buf(), via_link, unreadable: None });
         } else {
             notes.push(format!("{} is a device, FIFO or socket and is not read", path.display()));

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::disk::{Appender, Disk};
+use super::hash::HashText;
 use super::report::{Failure, State};
 use super::sealed;
 use crate::inference::engine::Usage;
@@ -23,17 +24,17 @@ use crate::steps::Coverage;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     pub document: String, // as shown
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub source: String, // its name
-    pub sha256: String,   // of the bytes used; empty where they could not be read
-    pub key: String,      // of document, pipeline and model together; empty where there is none
+    #[serde(default = "nothing", skip_serializing_if = "is_nothing", with = "shared_text")]
+    pub source: Arc<str>, // its name
+    pub sha256: HashText, // of the bytes used; empty where they could not be read
+    pub key: HashText,    // of document, pipeline and model together; empty where there is none
     #[serde(with = "shared_text")]
     pub pipeline: Arc<str>, // its hash
     #[serde(with = "shared_text")]
     pub run: Arc<str>, // its stamp: see [`Journal::stamp`]
     pub state: State,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub partial: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -48,16 +49,24 @@ pub struct Entry {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<Rows>,
     /// By step, the values that `eval` measures.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
-    pub values: Map<String, Value>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub values: Option<Box<Map<String, Value>>>,
     /// What is done over all documents takes from this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<Value>,
+    pub kept: Option<Box<Value>>,
     pub usage: Usage,
     pub seconds: f64,
     pub attempts: u32, // that failed, this one included, since the last that did not
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_failed: Option<String>, // RFC 3339
+}
+
+fn nothing() -> Arc<str> {
+    Arc::from("")
+}
+
+fn is_nothing(text: &Arc<str>) -> bool {
+    text.is_empty()
 }
 
 /// Text that many entries have in common.
@@ -76,13 +85,17 @@ mod shared_text {
 impl Entry {
     /// Gives back what it does not need: two hundred thousand of them are held at once. `known` holds what they share.
     fn trim(&mut self, known: &mut HashSet<Arc<str>>) {
-        for text in [&mut self.pipeline, &mut self.run] {
+        let tables = self.rows.iter_mut().map(|table| &mut table.path);
+        for text in [&mut self.pipeline, &mut self.run, &mut self.source].into_iter().chain(tables) {
             match known.get(text) {
                 Some(same) => *text = same.clone(),
                 None => drop(known.insert(text.clone())),
             }
         }
-        self.rows.iter_mut().for_each(|table| table.rows.shrink_to_fit());
+        for table in &mut self.rows {
+            table.rows.shrink_to_fit();
+            table.rows.iter_mut().for_each(|row| row.text.shrink_to_fit()); // it grew while it was written
+        }
         self.rows.shrink_to_fit();
         self.pages.shrink_to_fit();
         self.names.shrink_to_fit();
@@ -101,7 +114,8 @@ pub struct PageMark {
 /// What one document gives to one table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rows {
-    pub path: String, // of the table, as shown
+    #[serde(with = "shared_text")]
+    pub path: Arc<str>, // of the table, as shown
     pub rows: Vec<Row>,
 }
 
@@ -248,25 +262,60 @@ impl Journal {
 /// What is known, by document.
 pub type Histories = BTreeMap<String, History>;
 
-/// Reads line by line: of a long journal only what counts is held.
+/// Reads some lines at a time, on several threads: of a long journal only what counts is held.
 fn read(mut file: impl BufRead, texts: &mut HashSet<Arc<str>>) -> io::Result<(Histories, usize, Damage)> {
+    const BYTES_AT_ONCE: usize = 4 << 20;
     let (mut histories, mut lines, mut damage) = (Histories::new(), 0, Damage::default());
-    let mut line = Vec::new();
-    while file.read_until(b'\n', &mut line)? > 0 {
-        match line.strip_suffix(b"\n") {
-            None => damage.torn = true,
-            Some(whole) => match sealed::open(whole).and_then(|body| serde_json::from_str::<Entry>(body).ok()) {
+    let mut block = Vec::with_capacity(BYTES_AT_ONCE);
+    loop {
+        block.clear();
+        let mut ends = Vec::new();
+        while block.len() < BYTES_AT_ONCE && file.read_until(b'\n', &mut block)? > 0 {
+            ends.push(block.len());
+        }
+        if ends.is_empty() {
+            return Ok((histories, lines, damage));
+        }
+        damage.torn |= block.last() != Some(&b'\n');
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let whole: Vec<&[u8]> =
+            starts.zip(&ends).filter_map(|(start, end)| block[start..*end].strip_suffix(b"\n")).collect();
+        for entry in entries(&whole) {
+            match entry {
                 None => damage.lines += 1,
                 Some(mut entry) => {
                     lines += 1;
                     entry.trim(texts);
                     histories.entry(entry.document.clone()).or_default().take(entry);
                 }
-            },
+            }
         }
-        line.clear();
     }
-    Ok((histories, lines, damage))
+}
+
+/// Opens lines, in their order; `None` is one that is not as it was written.
+fn entries(lines: &[&[u8]]) -> Vec<Option<Entry>> {
+    const THREADS_MAX: usize = 4;
+    const LINES_MIN: usize = 200; // of a thread
+    let open = |lines: &[&[u8]]| -> Vec<Option<Entry>> {
+        lines.iter().map(|line| serde_json::from_str(sealed::open(line)?).ok()).collect()
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX);
+    let each = lines.len().div_ceil(cores).max(LINES_MIN);
+    if lines.len() <= each {
+        return open(lines);
+    }
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = lines
+            .chunks(each)
+            .map(|some| (some, std::thread::Builder::new().spawn_scoped(scope, move || open(some))))
+            .collect();
+        let opened = threads.into_iter().map(|(some, thread)| {
+            // Where there can be no thread, or it broke, the lines are opened here.
+            thread.ok().and_then(|t| t.join().ok()).unwrap_or_else(|| open(some))
+        });
+        opened.flatten().collect()
+    })
 }
 
 fn live(histories: &Histories) -> impl Iterator<Item = &Entry> {
@@ -304,8 +353,8 @@ mod tests {
             names: vec![format!("out/{document}.md")],
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows: vec![Row { key: None, text: "{\"a\":\"\\n\"}".into() }] }],
-            values: Map::new(),
-            source: String::new(),
+            values: None,
+            source: "".into(),
             kept: None,
             usage: Usage::default(),
             seconds: 0.25,

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::cache::ENGINE_RESULT_VERSION;
+use super::hash::HashText;
 use super::model::ModelIdentity;
 use super::names::RunNames;
 use super::plan::{OnError, OutputContent, OutputPlan, Plan, RowsOf, SourcePlan, StepPlan};
@@ -173,23 +174,27 @@ fn run_used<'a>(steps: &str, run: &'a RunNames) -> Vec<(&'static str, &'a str)> 
 }
 
 /// Returns the key under which the journal knows a document that has been done.
-pub fn document_key(pipeline_hash: &str, source: &SourcePlan, sha256: &str) -> String {
-    let whole = json!([pipeline_hash, source.name, source.read, sha256]);
-    blake3::hash(whole.to_string().as_bytes()).to_hex().to_string()
+pub fn document_key(pipeline_hash: &str, source: &SourcePlan, sha256: &str) -> HashText {
+    let (name, read) = (&source.name, &source.read);
+    let whole = format!("[{},{},{read},{}]", json!(pipeline_hash), json!(name), json!(sha256));
+    HashText::of_bytes(*blake3::hash(whole.as_bytes()).as_bytes())
 }
 
-/// Returns the SHA-256 of a file's bytes as lower-case hex. File times are never looked at: clocks lie.
-pub fn file_sha256(path: &Path) -> io::Result<String> {
+/// Returns the SHA-256 of a file's bytes and how many they are. File times are never looked at: clocks lie.
+pub fn file_hash(path: &Path) -> io::Result<(HashText, u64)> {
     let mut file = File::open(path)?;
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
+    let (mut hasher, mut bytes) = (Sha256::new(), 0);
+    let mut buffer = [0; 1 << 14]; // most files are small, and there may be very many
     loop {
         match file.read(&mut buffer)? {
             0 => break,
-            n => hasher.update(&buffer[..n]),
+            n => {
+                hasher.update(&buffer[..n]);
+                bytes += n as u64;
+            }
         }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok((HashText::of_bytes(hasher.finalize().into()), bytes))
 }
 
 fn step_value(step: &StepPlan) -> Value {
@@ -264,6 +269,6 @@ mod tests {
         let path = folder.path().join("a");
         std::fs::write(&path, "abc").unwrap();
         let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(file_sha256(&path).unwrap(), known);
+        assert_eq!(file_hash(&path).unwrap(), (known.into(), 3));
     }
 }

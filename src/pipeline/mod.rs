@@ -35,6 +35,7 @@ pub mod names;
 pub mod cache;
 pub mod diff;
 pub mod disk;
+pub mod hash;
 pub mod journal;
 pub mod places;
 pub mod sealed;

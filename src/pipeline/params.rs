@@ -189,7 +189,7 @@ impl Declaration<'_> {
             Some(node) => Some(self.typed(&node.value).ok_or_else(|| {
                 let message =
                     format!("the default of `{}` must be {}, not {}", self.name, self.describe(), node.describe());
-                (Diagnostic::error(message), node.at)
+                (Diagnostic::error(message).hint("change one of the two, `type` or `default`"), node.at)
             })?),
             None => None,
         };

@@ -1,5 +1,6 @@
 //! What a checked pipeline file is: everything resolved, typed and compiled. Only `check` makes one.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,11 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whether any step asks the model.
+    pub fn needs_model(&self) -> bool {
+        self.steps.iter().any(StepPlan::needs_model)
+    }
+
     /// Whether anything is done over all documents, or over groups of them.
     pub fn has_whole(&self) -> bool {
         self.steps.iter().any(|s| s.rounds.per.is_whole()) || self.outputs.iter().any(|o| o.per.is_whole())
@@ -52,9 +58,18 @@ pub enum Grouping {
 pub struct ModelPlan {
     /// In order of preference; a later one is used only when an earlier one cannot be had, and that is said.
     pub preference: Vec<String>,
+    /// Of those that stand relative to the file, or are known by their bytes, how they were written.
+    pub written: BTreeMap<String, Written>,
     pub defaults: GenerationDefaults,
     pub threads: Option<usize>, // `None`: every core
     pub quantize: Quantize,
+}
+
+/// A model as the file names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub name: String,
+    pub sha256: Option<String>, // of its bytes, where the file says it
 }
 
 #[derive(Clone, Debug, Default)]
@@ -154,6 +169,11 @@ pub struct StepPlan {
 }
 
 impl StepPlan {
+    /// Whether it asks the model.
+    pub fn needs_model(&self) -> bool {
+        self.kind.needs_model || self.step.needs_model()
+    }
+
     /// Whether it gives HTML, with everything put into it escaped.
     pub fn is_markup(&self) -> bool {
         self.kind.name == "render" && self.resolved["options"]["escape"] == "html"
@@ -339,11 +359,11 @@ pub struct RunPlan {
     pub max_failed: MaxFailed,
     pub document_timeout: Option<Duration>,
     pub step_timeout: Option<Duration>,
-    pub in_flight: usize, // documents at once
-    pub quarantine: Option<PathBuf>,
+    pub in_flight: usize,           // documents at once
+    pub quarantine: Option<String>, // a template over `params` and `run`, relative to the pipeline's folder
     pub retry: Option<RetryPlan>,
     pub deadline: Option<Deadline>,
-    pub events: Option<PathBuf>,
+    pub events: Option<String>, // likewise
     pub lock_wait: Duration,
     pub nice: Option<i32>,
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::hash::HashText;
 use super::model::ModelIdentity;
 use crate::inference::engine::Usage;
 use crate::steps::{Coverage, Reason};
@@ -135,12 +136,12 @@ impl std::fmt::Display for Failure {
 #[derive(Clone, Debug, Serialize)]
 pub struct DocumentReport {
     pub document: String,
-    pub sha256: Option<String>, // of the bytes used; `None` where they could not be read
+    pub sha256: Option<HashText>, // of the bytes used; `None` where they could not be read
     pub state: State,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skip: Option<Skip>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<Failure>,
+    pub failure: Option<Box<Failure>>,
     /// The failure is an earlier run's: document, pipeline and model have not changed since, so it was not tried again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub failed_before: bool,

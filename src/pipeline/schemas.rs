@@ -108,7 +108,9 @@ fn from_value(shaper: &mut Shaper<'_>, path: &[String], node: &Node, written: &V
                 let mut below = path.to_vec();
                 below.extend(fault.path);
                 let message = format!("`{}`: {}", shaper.name(&below), fault.message);
-                shaper.fault(node.at, message);
+                let hint =
+                    "an answer is held to it word by word: types, properties, items, enum, anyOf, patterns, bounds";
+                shaper.fault(node.at, message).hints.push(hint.into());
             }
             None
         }

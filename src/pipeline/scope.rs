@@ -27,12 +27,13 @@ pub static DOC: &[Field] = &[
     field("ext", "the file's extension"),
     field("sha256", "the hash of the bytes that were read"),
     field("format", "text, markdown, vtt, srt, transcript or pdf"),
-    field("text", "the whole text"),
+    field("text", "the whole text; a step that asks the model counts it with `doc.text | tokens`"),
     field("pages", "a list of {number, text}"),
     field("headings", "a list of {level, title}"),
     field("turns", "a list of turns: id, speaker, times, text"),
     field("speakers", "each speaker once, in the order of their first turn"),
     Field { name: "meta", help: "what the file says of itself", is_open: true },
+    field("title", "what the file says it is called, else its first heading, else none"),
     field("warnings", "what the reader dropped, repaired or doubted"),
 ];
 
@@ -70,7 +71,7 @@ pub static WHOLE_AT_END: &[Field] =
 
 /// Of a document, what is kept for what is done over all of them.
 pub const KEPT_OF_DOC: &[&str] =
-    &["path", "name", "stem", "ext", "sha256", "format", "headings", "speakers", "meta", "warnings"];
+    &["path", "name", "stem", "ext", "sha256", "format", "headings", "speakers", "meta", "title", "warnings"];
 
 /// Filters that the house adds to the engine's own.
 pub const FILTERS: &[&str] =
@@ -357,7 +358,8 @@ impl Scope<'_> {
             return Some(Diagnostic::error(message));
         }
         if UNITS.contains(&first) {
-            return Some(Diagnostic::error(format!("`{first}` is known only in a step with `per: {first}`")));
+            let fault = Diagnostic::error(format!("`{first}` is known only in a step with `per: {first}`"));
+            return Some(fault.hint(format!("write `per: {first}` in the step, or ask of a list of {first}s")));
         }
         if first == "min_support" {
             return Some(Diagnostic::error("`min_support` is known only in the `only` of an output with `review`"));

@@ -128,6 +128,7 @@ impl<'a> Shaper<'a> {
         let mut object = Map::new();
         for (spec, written) in self.keys(node, table, path)? {
             path.push(spec.name.into());
+            let before = self.faults.len();
             let value = match written {
                 Some(written) => self.value(written, &spec.value, path),
                 None => spec.default.and_then(|default| {
@@ -136,6 +137,10 @@ impl<'a> Shaper<'a> {
                 }),
             };
             path.pop();
+            // Of a value that does not fit, what it is for says what would.
+            let bare =
+                self.faults[before..].iter_mut().filter(|f| f.hints.is_empty() && f.message.contains(" must be "));
+            bare.for_each(|fault| fault.hints.push(format!("`{}`: {}", spec.name, spec.help)));
             if let Some(value) = value {
                 object.insert(spec.name.into(), value);
             }

@@ -124,10 +124,15 @@ const ANY_NUMBER: ValueSpec = ValueSpec::Number { min: f64::NEG_INFINITY, max: f
 pub static MODEL: &[KeySpec] = &[
     KeySpec::default(
         "use",
-        ValueSpec::OneOf(&[ValueSpec::Setting, ValueSpec::List(&ValueSpec::Setting)]),
+        ValueSpec::OneOf(&[
+            ValueSpec::Setting,
+            ValueSpec::Object(PINNED),
+            ValueSpec::List(&ValueSpec::OneOf(&[ValueSpec::Setting, ValueSpec::Object(PINNED)])),
+        ]),
         "granite-3.1-1b-a400m-instruct",
-        "The model, or several in order of preference: a name of the catalogue, a path, or `hf:owner/repo[/file]`. A \
-         later one is used only when an earlier one cannot be had, and that is said in every output.",
+        "The model, or several in order of preference: a name of the catalogue, a path, or `hf:owner/repo[/file]`, each \
+         also as `{ path, sha256 }`. A later one is used only when an earlier one cannot be had, and that is said in every \
+         output.",
     ),
     KeySpec::optional(
         "window",
@@ -176,6 +181,20 @@ pub static MODEL: &[KeySpec] = &[
         ValueSpec::Choice(&["q8_0", "q4_k", "none"]),
         "What safetensors weights are turned into at their first load, and kept as. By default q8_0 for models of the \
          hub and none for folders; GGUF files are used as they are.",
+    ),
+];
+
+/// A model whose bytes are known beforehand.
+pub static PINNED: &[KeySpec] = &[
+    KeySpec::required(
+        "path",
+        ValueSpec::Setting,
+        "The file or folder, relative to the pipeline, or another name of a model.",
+    ),
+    KeySpec::required(
+        "sha256",
+        ValueSpec::Setting,
+        "What `quarry model lock` says of it; a model that differs is not used: exit code 8.",
     ),
 ];
 
@@ -363,7 +382,11 @@ pub static RUN: &[KeySpec] = &[
         "4",
         "Documents worked on at once; the model answers them together. Never changes what comes out.",
     ),
-    KeySpec::optional("quarantine", ValueSpec::Setting, "A file that lists the failed documents, one JSON line each."),
+    KeySpec::optional(
+        "quarantine",
+        ValueSpec::Template,
+        "A file that lists the failed documents, one JSON line each: a template over `params` and `run`.",
+    ),
     KeySpec::optional("retry", ValueSpec::Object(RETRY), "Whether a step that failed is tried again, and how."),
     KeySpec::optional(
         "deadline",
@@ -371,7 +394,11 @@ pub static RUN: &[KeySpec] = &[
         "When the run ends, whatever is left: a time of the day such as 06:00, or +5h after its start. Exit code 6.",
     ),
     KeySpec::default("lock", ValueSpec::Object(LOCK), "{}", "What a run does while another works on the same outputs."),
-    KeySpec::optional("events", ValueSpec::Setting, "A file that what happens is added to, one JSON line each."),
+    KeySpec::optional(
+        "events",
+        ValueSpec::Template,
+        "A file that what happens is added to, one JSON line each: a template over `params` and `run`.",
+    ),
     KeySpec::optional(
         "nice",
         ValueSpec::Integer { min: 0, max: 19 },

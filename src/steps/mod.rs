@@ -86,6 +86,11 @@ pub struct OptionFault {
 pub trait Step: Send + Sync {
     fn run(&self, cx: &StepContext<'_>) -> Result<StepOutput, StepError>;
 
+    /// Whether it asks the model although others of its kind do not.
+    fn needs_model(&self) -> bool {
+        false
+    }
+
     /// Returns what an author should know of the step before it runs, a line each; `check` says it.
     fn notices(&self) -> Vec<String> {
         Vec::new()

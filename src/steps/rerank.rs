@@ -64,16 +64,10 @@ impl Step for Rerank {
         let num_given = given.len();
         let judged = judge(cx, question.trim(), given, self.budget)?;
         let best = judged.order.iter().map(|(h, _)| h.found.covers).fold(0.0, f64::max);
-        let hit = |(hit, odds): &(Hit, Option<f64>)| {
-            let mut value = hits::value_of(hit);
-            value["odds"] = json!(odds.map(|o| (o * 1000.0).round() / 1000.0));
-            value
-        };
-        let kept: Vec<Value> = judged.order.iter().take(self.top).map(hit).collect();
+        let kept: Vec<Value> = judged.order.iter().take(self.top).map(|(hit, odds)| value_of(hit, *odds)).collect();
         let mut out = StepOutput { usage: judged.usage, ..StepOutput::default() };
         if judged.num_judged < num_given {
-            let (done, seconds) = (judged.num_judged, self.budget.as_secs_f64());
-            out.notes.push(format!("judged {done} of {num_given} passages in the {seconds} s of `budget`"));
+            out.notes.push(how_far(judged.num_judged, num_given, self.budget));
         }
         out.value = json!({ "hits": kept, "best": best, "explain": {
             "given": num_given, "judged": judged.num_judged, "top": self.top,
@@ -81,6 +75,18 @@ impl Step for Rerank {
         } });
         Ok(out)
     }
+}
+
+/// Returns a passage as templates see it, with its odds: none where it was not reached.
+pub fn value_of(hit: &Hit, odds: Option<f64>) -> Value {
+    let mut value = hits::value_of(hit);
+    value["odds"] = json!(odds.map(|o| (o * 1000.0).round() / 1000.0));
+    value
+}
+
+/// Returns a line on how many passages were judged.
+pub fn how_far(judged: usize, given: usize, budget: Duration) -> String {
+    format!("judged {judged} of {given} passages in the {} s of `budget`", budget.as_secs_f64())
 }
 
 /// Passages in their new order, each with its odds where it was reached.

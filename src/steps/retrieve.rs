@@ -1,13 +1,15 @@
 //! `retrieve`: passages of an index for a question. No model, unless it reranks or the index has vectors.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::ask::render_with;
-use super::hits;
 use super::options::Reader;
 use super::prompt::Template;
 use super::{BuildContext, OptionFault, Port, Reason, Step, StepContext, StepError, StepKind, StepOutput};
-use crate::corpus::index::{Filter, IndexError, Query};
+use super::{hits, rerank};
+use crate::corpus::index::{Filter, Hit, IndexError, Query};
 use crate::spec::{KeySpec, ValueSpec};
 
 pub static KIND: StepKind = StepKind {
@@ -16,7 +18,8 @@ pub static KIND: StepKind = StepKind {
     guide: "The question is plain words, not a query language: small words are left out and none of the others has to \
             be there. Filters apply before the best are taken. An index with vectors is searched by words and by \
             vectors, and both lists are fused by their ranks. `context` joins each passage with its neighbours. \
-            A `rerank` step after it has the model read what was found.",
+            `rerank` has the model read what was found, as a step of that verb would: the best `top` of it are kept, and \
+            what was not reached in its `budget` stands behind.",
     needs_model: false,
     keys: &[
         KeySpec::required("from", ValueSpec::Text, "The index, a name under `indexes`"),
@@ -33,6 +36,11 @@ pub static KIND: StepKind = StepKind {
             "0",
             "Passages before and after each one in its file that are joined to it",
         ),
+        KeySpec::optional(
+            "rerank",
+            ValueSpec::Object(RERANK),
+            "Whether the model puts what was found in order; `explain` says how far it got",
+        ),
         KeySpec::default("fuse", ValueSpec::Choice(&["rrf"]), "rrf", "How lists by words and by vectors become one"),
     ],
     outputs: &[
@@ -48,8 +56,21 @@ pub static KIND: StepKind = StepKind {
     build,
 };
 
+/// The keys of `rerank:` here; the verb has the same.
+static RERANK: &[KeySpec] = &[
+    KeySpec::default("top", ValueSpec::Integer { min: 1, max: 1000 }, "6", "Passages that are kept"),
+    KeySpec::default("budget", ValueSpec::Duration, "5s", "The time it may take"),
+];
+
+/// Passages are put in order by the model.
+struct Order {
+    top: usize,
+    budget: Duration,
+}
+
 struct Retrieve {
     index: String,
+    rerank: Option<Order>,
     query: Template,
     top: usize,
     filter: Vec<(String, Vec<Template>)>,
@@ -83,8 +104,16 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
         }
         filter.push((name.clone(), templates));
     }
+    let rerank = read.at(&["rerank"]).is_some_and(Value::is_object).then(|| Order {
+        top: read.count(&["rerank", "top"]).unwrap_or(6),
+        budget: Duration::from_millis(read.at(&["rerank", "budget"]).and_then(Value::as_u64).unwrap_or(5000)),
+    });
+    if let Some(order) = rerank.as_ref().filter(|order| order.top > top) {
+        let message = format!("keeps {} passages, and only {top} are found (`top`)", order.top);
+        read.fault(&["rerank", "top"], message);
+    }
     let query = read.template(&["query"]);
-    read.finish(query.map(|query| Box::new(Retrieve { index, query, top, filter, context }) as Box<dyn Step>))
+    read.finish(query.map(|query| Box::new(Retrieve { index, rerank, query, top, filter, context }) as Box<dyn Step>))
 }
 
 impl Step for Retrieve {
@@ -117,12 +146,30 @@ impl Step for Retrieve {
             context: self.context,
         };
         let found = retriever.retrieve(&query)?;
-        let explain: Vec<String> =
-            found.iter().map(|h| format!("{}: {}", h.passage.place(), h.found.describe())).collect();
-        let best = found.iter().map(|h| h.found.covers).fold(0.0, f64::max);
-        let hits: Vec<Value> = found.iter().map(hits::value_of).collect();
-        let value = json!({ "hits": hits, "best": best, "explain": explain });
-        Ok(StepOutput { value, ..StepOutput::default() })
+        let line = |h: &Hit| format!("{}: {}", h.passage.place(), h.found.describe());
+        let Some(order) = &self.rerank else {
+            let explain: Vec<String> = found.iter().map(line).collect();
+            let best = found.iter().map(|h| h.found.covers).fold(0.0, f64::max);
+            let hits: Vec<Value> = found.iter().map(hits::value_of).collect();
+            let value = json!({ "hits": hits, "best": best, "explain": explain });
+            return Ok(StepOutput { value, ..StepOutput::default() });
+        };
+        let num_found = found.len();
+        let judged = rerank::judge(cx, question.trim(), found, order.budget)?;
+        let best = judged.order.iter().map(|(h, _)| h.found.covers).fold(0.0, f64::max);
+        let kept = || judged.order.iter().take(order.top);
+        let hits: Vec<Value> = kept().map(|(hit, odds)| rerank::value_of(hit, *odds)).collect();
+        let how_far = rerank::how_far(judged.num_judged, num_found, order.budget);
+        let mut explain: Vec<String> = kept().map(|(h, _)| line(h)).collect();
+        explain.push(how_far.clone());
+        let mut out = StepOutput { usage: judged.usage, ..StepOutput::default() };
+        out.notes.extend((judged.num_judged < num_found).then_some(how_far));
+        out.value = json!({ "hits": hits, "best": best, "explain": explain });
+        Ok(out)
+    }
+
+    fn needs_model(&self) -> bool {
+        self.rerank.is_some()
     }
 }
 
@@ -142,7 +189,7 @@ mod tests {
     use super::*;
     use crate::corpus::index::{Passage, RamIndex, Retriever};
     use crate::inference::engine::CancelToken;
-    use crate::steps::fakes::{self, plain};
+    use crate::steps::fakes::{self, Fake, plain};
     use crate::steps::{GenerationDefaults, Library};
 
     struct Memory(RamIndex);
@@ -162,6 +209,10 @@ mod tests {
     }
 
     fn run(options: Value) -> StepOutput {
+        run_with(options, None)
+    }
+
+    fn run_with(options: Value, fake: Option<&Fake>) -> StepOutput {
         let passage = |file: &str, index, text: &str| Passage {
             range: index * 100..index * 100 + text.len(),
             ..Passage::of(file, index, text)
@@ -176,7 +227,7 @@ mod tests {
         step.run(&StepContext {
             document: &plain("x"),
             names: &names,
-            generator: None,
+            generator: fake.map(|f| f as &dyn crate::inference::engine::Generator),
             defaults: &GenerationDefaults::default(),
             cancel: &CancelToken::default(),
             progress: &|_, _| {},
@@ -208,6 +259,26 @@ mod tests {
         assert_eq!(files(&out), ["it/logs.md"]);
         let out = run(json!({ "from": "library", "query": "payroll", "top": 1, "context": 1 }));
         assert!(out.value["hits"][0]["text"].as_str().unwrap().ends_with("cellar."), "{}", out.value);
+    }
+
+    #[test]
+    fn the_model_puts_what_was_found_in_order_where_that_is_asked_for() {
+        let fake = Fake::answering(|_| String::new()).with_odds(|prompt, answer| {
+            let yes = answer.trim().eq_ignore_ascii_case("yes");
+            if prompt.contains("logins") == yes { -0.1 } else { -3.0 }
+        });
+        let options = |top: u64| {
+            let rerank = json!({ "top": top, "budget": 60_000 });
+            json!({ "from": "library", "query": "{{ doc.text }}", "top": 10, "context": 0, "rerank": rerank })
+        };
+        let out = run_with(options(1), Some(&fake));
+        assert_eq!(files(&out), ["it/logs.md"], "{}", out.value);
+        assert!(out.value["hits"][0]["odds"].as_f64().unwrap() > 1.0, "{}", out.value);
+        assert!(out.value["explain"][1].as_str().unwrap().starts_with("judged 2 of 2 passages"), "{}", out.value);
+        let plain = json!({ "from": "library", "query": "x", "top": 10, "context": 0 });
+        let asks = |options| fakes::build(&KIND, options).unwrap_or_else(|f| panic!("{f:?}")).needs_model();
+        assert!(asks(options(1)) && !asks(plain));
+        assert_eq!(fakes::build(&KIND, options(11)).err().unwrap()[0].path, ["rerank", "top"]);
     }
 
     #[test]

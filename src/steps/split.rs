@@ -2,11 +2,14 @@
 
 use serde_json::{Value, json};
 
+use super::grounding::Ground;
 use super::options::Reader;
 use super::parts::ByWords;
+use super::summarize::topics;
 use super::{BuildContext, OptionFault, Port, Step, StepContext, StepError, StepKind, StepOutput};
-use crate::corpus::chunker::{Chunk, ChunkBy, ChunkOptions, Overlap, chunk};
+use crate::corpus::chunker::{Chunk, ChunkBy, ChunkOptions, MIN_SIZE, Overlap, TokenCounter, chunk};
 use crate::corpus::document::{Document, Turn};
+use crate::corpus::index::WordPieces;
 use crate::spec::{KeySpec, ValueSpec};
 
 pub static KIND: StepKind = StepKind {
@@ -15,27 +18,29 @@ pub static KIND: StepKind = StepKind {
     guide: "What `by` names is kept whole where it fits, then sentences, then words; every word is in a chunk. `auto` is \
             turns in a transcript, headings where there are any, pages in a PDF, and else sentences; what is asked for \
             and not there gives way to sentences. `overlap` repeats the last of them at the beginning of the next chunk, \
-            up to half of it. `context: heading-path` puts the headings that a chunk stands under before its text. Sizes \
-            are in words: no model is loaded for them.",
+            up to half of it. `topics` cuts a transcript where its words change, and chunks of one topic are then by turns. \
+            `context: heading-path` puts the headings that a chunk stands under before its text. No model is loaded: \
+            tokens are counted about as one would.",
     needs_model: false,
     keys: &[
         KeySpec::default(
             "by",
-            ValueSpec::Choice(&["auto", "turns", "paragraphs", "sentences", "headings", "pages"]),
+            ValueSpec::Choice(&["auto", "turns", "topics", "paragraphs", "sentences", "headings", "pages", "tokens"]),
             "auto",
-            "What is kept whole where it fits",
+            "What is kept whole where it fits; `tokens` fills each chunk up to the best break",
         ),
         KeySpec::default(
             "size",
-            ValueSpec::Amount { units: &["words"] },
+            ValueSpec::Amount { units: &["words", "tokens"] },
             "400 words",
-            "The most words of a chunk, its speakers' names included",
+            "The most words, or tokens, of a chunk, its speakers' names included",
         ),
         KeySpec::default(
             "overlap",
-            ValueSpec::Amount { units: &["turns", "paragraphs", "sentences", "pages", "words"] },
+            ValueSpec::Amount { units: &["turns", "paragraphs", "sentences", "pages", "words", "tokens"] },
             "0 turns",
-            "What is repeated from the chunk before; any unit but words is whatever the document is cut by",
+            "What is repeated from the chunk before; any unit but words and tokens, which are those of `size`, is whatever \
+             the document is cut by",
         ),
         KeySpec::default(
             "context",
@@ -55,34 +60,46 @@ pub static KIND: StepKind = StepKind {
 
 struct Split {
     options: ChunkOptions,
+    by_topics: bool,
+    in_tokens: bool, // `size`, and an overlap that is no unit
     heading_path: bool,
 }
 
 fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
     let mut read = Reader::new(cx);
-    let size = read.amount(&["size"]).map_or(400, |(n, _)| n);
-    if size < 10 {
-        read.fault(&["size"], format!("a chunk of {size} words is too small to hold a sentence; 10 is the least"));
+    let (size, unit) = read.amount(&["size"]).unwrap_or((400, "words"));
+    let least = if unit == "tokens" { MIN_SIZE } else { 10 };
+    if size < least {
+        read.fault(
+            &["size"],
+            format!("a chunk of {size} {unit} is too small to hold a sentence; {least} is the least"),
+        );
     }
     let by = match read.text(&["by"]) {
-        Some("turns") => ChunkBy::Turns,
+        Some("turns" | "topics") => ChunkBy::Turns,
         Some("paragraphs") => ChunkBy::Paragraphs,
         Some("sentences") => ChunkBy::Sentences,
         Some("headings") => ChunkBy::Headings,
         Some("pages") => ChunkBy::Pages,
+        Some("tokens") => ChunkBy::Tokens,
         _ => ChunkBy::Auto,
     };
     let overlap = match read.amount(&["overlap"]) {
-        Some((n, "words")) if n * 2 > size => {
-            read.fault(&["overlap"], format!("is more than half of the chunk's {size} words"));
+        Some((_, other @ ("words" | "tokens"))) if other != unit => {
+            read.fault(&["overlap"], format!("is in {other}, and `size` is in {unit}"));
             Overlap::Units(0)
         }
-        Some((n, "words")) => Overlap::Tokens(n),
+        Some((n, "words" | "tokens")) if n * 2 > size => {
+            read.fault(&["overlap"], format!("is more than half of the chunk's {size} {unit}"));
+            Overlap::Units(0)
+        }
+        Some((n, "words" | "tokens")) => Overlap::Tokens(n),
         other => Overlap::Units(other.map_or(0, |(n, _)| n)),
     };
     let options = ChunkOptions { by, size, overlap, even: true, label };
     let heading_path = read.text(&["context"]) == Some("heading-path");
-    read.finish(Some(Box::new(Split { options, heading_path }) as Box<dyn Step>))
+    let (by_topics, in_tokens) = (read.text(&["by"]) == Some("topics"), unit == "tokens");
+    read.finish(Some(Box::new(Split { options, by_topics, in_tokens, heading_path }) as Box<dyn Step>))
 }
 
 /// `Anna: `; a chunk is for people, who do not read ids.
@@ -92,13 +109,33 @@ fn label(turn: &Turn) -> String {
 
 impl Step for Split {
     fn run(&self, cx: &StepContext<'_>) -> Result<StepOutput, StepError> {
-        let chunks = chunk(cx.document, &self.options, &ByWords);
-        let chunks: Vec<Value> = chunks.iter().map(|chunk| self.value(cx.document, chunk)).collect();
+        let counter: &dyn TokenCounter = if self.in_tokens { &WordPieces } else { &ByWords };
+        let mut chunks: Vec<Value> = Vec::new();
+        for part in self.parts(cx) {
+            let document = part.as_ref().unwrap_or(cx.document);
+            chunks.extend(chunk(document, &self.options, counter).iter().map(|chunk| self.value(document, chunk)));
+        }
+        chunks.iter_mut().enumerate().for_each(|(index, chunk)| chunk["index"] = json!(index));
         Ok(StepOutput { value: json!({ "chunks": chunks }), ..StepOutput::default() })
     }
 }
 
 impl Split {
+    /// Returns a document for each topic, with its turns and no others; `None` stands for the document itself.
+    fn parts(&self, cx: &StepContext<'_>) -> Vec<Option<Document>> {
+        let document = cx.document;
+        if !self.by_topics || document.turns.is_empty() {
+            return vec![None];
+        }
+        let ground = Ground::new(document, &super::ask::language(cx));
+        let part = |topic: topics::Topic| Document {
+            turns: document.turns[topic.first..=topic.last].to_vec(),
+            pages: Vec::new(), // a topic is told by its turns
+            ..document.clone()
+        };
+        topics::topics(document, &ground).into_iter().map(part).map(Some).collect()
+    }
+
     fn value(&self, document: &Document, chunk: &Chunk) -> Value {
         let mut turns: Vec<usize> = chunk.pieces.iter().filter_map(|p| p.turn).collect();
         turns.dedup();
@@ -153,6 +190,37 @@ mod tests {
         assert_eq!(chunks.len(), 2);
         assert_eq!((&chunks[1]["headings"], &chunks[1]["turns"]), (&json!(["A", "B"]), &json!([])));
         assert!(chunks[1]["text"].as_str().unwrap().starts_with("A > B\n## B"), "{}", chunks[1]);
+    }
+
+    #[test]
+    fn topics_are_cut_where_the_words_change_and_their_chunks_hold_every_turn() {
+        let words = ["The printer is late.", "Who looks after the printer?", "The printer costs more."];
+        let others = ["The banner is torn.", "Who mends the banner?", "The banner costs more."];
+        let turns: Vec<(&str, &str)> =
+            (0..18).map(|i| (["Anna", "Bo"][i % 2], if i < 9 { words[i % 3] } else { others[i % 3] })).collect();
+        let chunks = chunks(json!({ "by": "topics", "size": { "n": 300, "unit": "tokens" } }), &meeting(&turns));
+        assert_eq!(chunks.len(), 2, "{chunks:#?}");
+        assert_eq!((&chunks[1]["index"], &chunks[1]["turns"][0]), (&json!(1), &json!("T10")));
+        let num_turns: usize = chunks.iter().map(|c| c["turns"].as_array().unwrap().len()).sum();
+        assert_eq!(num_turns, 18);
+    }
+
+    #[test]
+    fn a_size_in_tokens_is_kept_without_a_model_and_without_turns_topics_give_way() {
+        let text = "internationalization of everything. ".repeat(40);
+        let size = json!({ "n": 40, "unit": "tokens" });
+        for by in ["tokens", "topics", "sentences"] {
+            let chunks = chunks(json!({ "by": by, "size": size }), &plain(&text));
+            assert!(chunks.len() > 4, "{by}: {}", chunks.len());
+            for chunk in &chunks {
+                assert!(WordPieces.count(chunk["text"].as_str().unwrap()) <= 40, "{by}: {chunk}");
+            }
+        }
+        let fault = |overlap: Value| {
+            fakes::build(&KIND, json!({ "size": size, "overlap": overlap })).err().unwrap()[0].message.clone()
+        };
+        assert_eq!(fault(json!({ "n": 5, "unit": "words" })), "is in words, and `size` is in tokens");
+        assert!(fault(json!({ "n": 25, "unit": "tokens" })).contains("more than half"));
     }
 
     #[test]

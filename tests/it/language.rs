@@ -274,7 +274,9 @@ fn the_pipelines_that_come_with_the_program_pass_their_own_tests() {
 #[test]
 fn every_starter_passes_check_and_its_own_tests_and_is_never_written_over() {
     let stage = Stage::new("", json!([]));
-    for kind in ["minutes", "extract", "classify", "summarize"] {
+    std::fs::create_dir(stage.path("documents")).unwrap();
+    stage.write("documents/a.md", "# Rules\n\nThe archive is in the cellar.\n");
+    for kind in ["minutes", "extract", "classify", "summarize", "qa"] {
         let file = format!("{kind}.yaml");
         run(&mut stage.command(&["init", kind])).exits(0);
         run(&mut stage.command(&["check", &file])).exits(0);

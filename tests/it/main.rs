@@ -19,3 +19,4 @@ mod starter;
 mod support;
 mod tidy;
 mod trust;
+mod written;

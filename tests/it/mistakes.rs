@@ -13,7 +13,7 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
     ("a default of the wrong type", 5, "the default of `words` must be an integer", ""),
     ("a word that is none of a list", 6, "`params.out.type` must be one of", "did you mean `path`?"),
     ("a number out of its range", 7, "`model.temperature` must be a number from 0 to 2", ""),
-    ("an unknown key deep down", 9, "unknown key `merge_gp`", "did you mean `merge_gap`?"),
+    ("a cycle of includes", 2, "include each other: p.yaml -> house.yaml -> p.yaml", ""),
     ("a file that is not there", 11, "schemas/record.json", ""),
     ("a keyword that schemas do not have here", 12, "not", ""),
     ("an unknown verb", 15, "there is no verb `sumarize`", "did you mean `summarize`?"),
@@ -32,7 +32,7 @@ const MISTAKES: &[(&str, usize, &str, &str)] = &[
 
 const PIPELINE: &str = r#"version: 2
 nmae: x
-description: twenty mistakes
+include: [ house.yaml ]
 params:
   words: { type: integer, default: many }
   out: { type: pth, default: out }
@@ -73,6 +73,7 @@ fn check_names_twenty_mistakes_with_their_places_and_hints_in_a_tenth_of_a_secon
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("p.yaml");
     std::fs::write(&file, PIPELINE).unwrap();
+    std::fs::write(folder.path().join("house.yaml"), "version: 1\ninclude: [ p.yaml ]\n").unwrap();
     let check = || run(quarry(folder.path()).args(["check", "--json"]).arg(&file)).exits(2);
     let told = check().json();
     let diagnostics = told["diagnostics"].as_array().unwrap();
@@ -83,7 +84,10 @@ fn check_names_twenty_mistakes_with_their_places_and_hints_in_a_tenth_of_a_secon
             d["line"] == *line && d["message"].as_str().unwrap().contains(fact) && hints.contains(hint)
         };
         match diagnostics.iter().find(is_it) {
-            Some(found) => assert!(found["column"].as_u64().is_some_and(|c| c > 0), "{what}: {found}"),
+            Some(found) => {
+                assert!(found["column"].as_u64().is_some_and(|c| c > 0), "{what}: {found}");
+                assert!(found["hints"][0].as_str().is_some_and(|h| h.len() > 8), "{what}: {found}");
+            }
             None => missed.push(format!("line {line}: {what}: {fact} | {hint}")),
         }
     }

@@ -31,6 +31,13 @@ pub static CHUNK_KEYS: &[KeySpec] = &[
         "0 tokens",
         "How much of a chunk is repeated at the beginning of the next; never more than half a chunk.",
     ),
+    KeySpec::default(
+        "context",
+        ValueSpec::Choice(&["heading-path"]),
+        "heading-path",
+        "The headings that a chunk stands under are kept with it; those of a passage are searched and shown with it. There \
+         is no other way.",
+    ),
 ];
 
 /// What is kept whole where it fits into a chunk.

@@ -15,6 +15,7 @@ impl Document {
     /// - `speakers`: each name once, in the order of their first turn;
     /// - `headings`: a list of `{level, title}`;
     /// - `meta`: what the file says of itself, all values text;
+    /// - `title`: what the file says it is called, else its first heading of the first level, else none;
     /// - `warnings`: what the reader dropped, repaired or doubted.
     ///
     /// Bytes of a path that are no UTF-8 are shown as `\xFF`. Costs about twice the text.
@@ -35,6 +36,8 @@ impl Document {
         put("speakers", self.speakers().into());
         put("headings", self.headings.iter().map(heading_value).collect());
         put("meta", self.meta.iter().map(|(k, v)| (k.clone(), v.as_str())).collect());
+        let heading = || self.headings.iter().find(|h| h.level == 1).map(|h| h.title.as_str());
+        put("title", self.meta.get("title").map(String::as_str).or_else(heading).into());
         put("warnings", self.warnings.as_slice().into());
         Value::Object(doc)
     }
@@ -111,6 +114,9 @@ mod tests {
         );
         assert_eq!((&doc["stem"], &doc["ext"]), (&json!("Monday call"), &json!("vtt")));
         assert_eq!(doc["speakers"], json!(["Anna"]));
+        assert_eq!(doc["title"], Value::Null);
+        document.meta.insert("title".into(), "Monday".into());
+        assert_eq!(document.doc_value()["title"], "Monday");
     }
 
     #[test]

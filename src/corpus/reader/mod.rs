@@ -26,6 +26,7 @@ mod ole;
 mod options;
 mod pdf;
 mod plain;
+mod roster;
 mod rows;
 mod rtf;
 mod sbv;
@@ -46,7 +47,8 @@ use crate::corpus::document::{Document, Format};
 
 pub use error::{ReadError, ReadReason};
 pub use language::{clear_language, likely_language};
-pub use options::{HtmlContent, NoTimestamps, Ocr, READ_KEYS, ReadAs, ReadOptions};
+pub use options::{HtmlContent, NoText, NoTimestamps, Ocr, Pages, READ_KEYS, ReadAs, ReadOptions};
+pub use roster::{Person, Speakers, Unknown, roster_of};
 pub use rows::{MAX_ROWS, Row, RowTable, columns_of, read_rows};
 pub use worker::{Isolation, child_main};
 
@@ -113,6 +115,12 @@ fn parse(bytes: &[u8], name: &str, options: &ReadOptions) -> Result<Document, Re
     {
         let detail = "is a transcript without times, and `no_timestamps` is `error`".to_owned();
         return Err((ReadReason::Unreadable, detail));
+    }
+    if let Some(speakers) = &options.speakers {
+        roster::name_speakers(&mut document, speakers)?;
+    }
+    if options.pages == Pages::Drop {
+        document.pages.clear();
     }
     if !document.meta.contains_key("language")
         && let Some(language) = language::hint(&document)

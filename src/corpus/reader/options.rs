@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::roster::Speakers;
 use super::time;
 use super::worker::Isolation;
 use crate::spec::{KeySpec, ValueSpec};
@@ -29,6 +30,24 @@ pub static READ_KEYS: &[KeySpec] = &[
         ValueSpec::Choice(&["allow", "error"]),
         "allow",
         "Whether a transcript without times is accepted; it is then cited by turn and not by time.",
+    ),
+    KeySpec::optional(
+        "speakers",
+        ValueSpec::Object(SPEAKERS),
+        "Who the speakers of a transcript are: labels that a roster knows become the names it gives them.",
+    ),
+    KeySpec::default(
+        "pages",
+        ValueSpec::Choice(&["keep", "drop"]),
+        "keep",
+        "Whether the pages of a file are kept, to be cut by and cited; without them it is one text.",
+    ),
+    KeySpec::default(
+        "no_text",
+        ValueSpec::Choice(&["quarantine", "skip", "stop"]),
+        "quarantine",
+        "What a file without text does: `quarantine` fails the document, `skip` leaves it as abstained, `stop` ends the \
+         run.",
     ),
     KeySpec::default("max_size", SIZE, "50 MiB", "The largest file that is read."),
     KeySpec::default(
@@ -99,6 +118,23 @@ pub static READ_KEYS: &[KeySpec] = &[
 
 const SIZE: ValueSpec = ValueSpec::Size;
 
+/// The keys of `read.speakers:`.
+pub static SPEAKERS: &[KeySpec] = &[
+    KeySpec::optional(
+        "roster",
+        ValueSpec::Setting,
+        "A CSV file with a column `name` and, where labels differ from it, `alias`, several of them parted by `;`. A \
+         person may have several rows; other columns are not used. A change of it is a change of every document.",
+    ),
+    KeySpec::default(
+        "unknown",
+        ValueSpec::Choice(&["keep-label", "drop", "error"]),
+        "keep-label",
+        "A label that the roster does not know stays as the file has it, is taken away, or fails the document. No name is \
+         ever invented.",
+    ),
+];
+
 /// How one file is read. Deserializes from the `read` mapping of a pipeline, where every key may be left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -109,6 +145,10 @@ pub struct ReadOptions {
     #[serde(rename = "merge_gap", serialize_with = "write_gap", deserialize_with = "read_gap")]
     pub merge_gap_ms: Option<u64>,
     pub no_timestamps: NoTimestamps,
+    pub speakers: Option<Speakers>,
+    pub pages: Pages,
+    /// Not the reader's to decide: it says that there is no text, and whoever asked does as this says.
+    pub no_text: NoText,
     #[serde(rename = "max_size", deserialize_with = "read_size")]
     pub max_bytes: u64,
     pub max_pages: u32,
@@ -146,6 +186,25 @@ pub enum ReadAs {
     Transcript,
 }
 
+/// Whether a document has pages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pages {
+    #[default]
+    Keep,
+    Drop,
+}
+
+/// What becomes of a file without text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoText {
+    #[default]
+    Quarantine,
+    Skip,
+    Stop,
+}
+
 /// What is taken from a web page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -179,6 +238,9 @@ impl Default for ReadOptions {
             as_: ReadAs::Auto,
             merge_gap_ms: Some(2000),
             no_timestamps: NoTimestamps::Allow,
+            speakers: None,
+            pages: Pages::Keep,
+            no_text: NoText::Quarantine,
             max_bytes: 50 << 20,
             max_pages: 5000,
             max_turns: 500_000,

@@ -3,6 +3,7 @@
 
 mod contracts;
 mod eval_section;
+mod models;
 mod outputs;
 mod sections;
 mod slots;
@@ -134,12 +135,13 @@ fn plan(
     labels(&around, root.get("labels"), faults);
     let nothing = Scope { steps: &[], params: &params, rows: &[], row_documents: false };
     let mut sources = sources::sources(&around, root.get("sources"), faults);
-    let indexes = sections::indexes(&around, root.get("indexes"), &mut sources, &nothing, faults);
+    let indexes =
+        sections::indexes(&around, root.get("indexes"), (root.get("sources"), &mut sources), &nothing, faults);
     sections::filters(&around, root, faults);
     let tables = sources::tables(&mut sources);
     let row_documents = tables.is_empty() && sources.iter().any(|s| matches!(s.kind, SourceKind::Rows { .. }));
     let rows = sources::row_sources(sources.iter().chain(&tables));
-    let run = sections::run(&around, root.get("run"), faults);
+    let run = sections::run(&around, root.get("run"), &nothing, faults);
 
     let drafts = steps::drafts(&around, root.get("steps"), request.kinds, faults);
     let known = steps::known(&drafts, row_documents);

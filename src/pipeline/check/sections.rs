@@ -1,10 +1,11 @@
 //! The sections `model`, `indexes` and `run`: from a checked table to the plan's own types.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::{absolute, must_be_mapping, name_fault, slots};
+use super::{models, must_be_mapping, name_fault, slots};
 use crate::corpus::chunker::ChunkOptions;
 use crate::diagnostic::Diagnostic;
 use crate::inference::engine::{Quantization, Quantize};
@@ -29,11 +30,15 @@ fn section(
     faults: &mut Vec<Diagnostic>,
 ) -> Map<String, Value> {
     let mut shaper = Shaper::new(around, name);
-    let nothing = Node { at: Position::START, span: 0..0, value: NodeValue::Map(Vec::new()) };
-    let table: Vec<_> = table.iter().collect();
-    let object = shaper.object(node.unwrap_or(&nothing), &table, &mut Vec::new()).unwrap_or_default();
+    let object = shaped(&mut shaper, node, table);
     faults.append(&mut shaper.faults);
     object
+}
+
+fn shaped(shaper: &mut Shaper<'_>, node: Option<&Node>, table: &'static [KeySpec]) -> Map<String, Value> {
+    let nothing = Node { at: Position::START, span: 0..0, value: NodeValue::Map(Vec::new()) };
+    let table: Vec<_> = table.iter().collect();
+    shaper.object(node.unwrap_or(&nothing), &table, &mut Vec::new()).unwrap_or_default()
 }
 
 pub fn model(
@@ -46,11 +51,11 @@ pub fn model(
     let number = |key: &str, or: f32| model.get(key).and_then(Value::as_f64).map_or(or, |n| n as f32);
     let count = |key: &str| model.get(key).and_then(Value::as_u64);
     let off = SamplingParams::default();
-    let preference = match (instead, model.get("use")) {
-        (Some(model), _) => vec![model.to_owned()],
-        (None, Some(Value::Array(names))) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        (None, Some(Value::String(name))) => vec![name.clone()],
-        _ => Vec::new(),
+    let (preference, written) = match (instead, model.get("use")) {
+        (Some(model), _) => (vec![model.to_owned()], BTreeMap::new()),
+        (None, Some(Value::Array(names))) => models::named(around, names, node, faults),
+        (None, Some(one)) => models::named(around, std::slice::from_ref(one), node, faults),
+        _ => Default::default(),
     };
     if preference.is_empty()
         && node.is_some_and(|n| n.get("use").is_some_and(|u| u.value == NodeValue::Seq(Vec::new())))
@@ -60,6 +65,7 @@ pub fn model(
     }
     ModelPlan {
         preference,
+        written,
         defaults: GenerationDefaults {
             sampling: SamplingParams {
                 temperature: number("temperature", off.temperature),
@@ -82,8 +88,11 @@ pub fn model(
     }
 }
 
-pub fn run(around: &Surroundings<'_>, node: Option<&Node>, faults: &mut Vec<Diagnostic>) -> RunPlan {
-    let run = section(around, "run", node, RUN, faults);
+pub fn run(around: &Surroundings<'_>, node: Option<&Node>, scope: &Scope<'_>, faults: &mut Vec<Diagnostic>) -> RunPlan {
+    let mut shaper = Shaper::new(around, "run");
+    let run = shaped(&mut shaper, node, RUN);
+    slots::check(&mut shaper, scope, |_| Seat::Path { has_document: false });
+    faults.append(&mut shaper.faults);
     let timeout = |key: &str| run.get("timeout")?.get(key)?.as_u64().map(Duration::from_millis);
     let max_failed = run.get("max_failed").map_or(MaxFailed::Share(1.0), |value| {
         match (value.get("count").and_then(Value::as_u64), value.get("share").and_then(Value::as_f64)) {
@@ -97,7 +106,7 @@ pub fn run(around: &Surroundings<'_>, node: Option<&Node>, faults: &mut Vec<Diag
         document_timeout: timeout("document"),
         step_timeout: timeout("step"),
         in_flight: run.get("in_flight").and_then(Value::as_u64).unwrap_or(1) as usize,
-        quarantine: run.get("quarantine").and_then(Value::as_str).map(|path| absolute(around.folder, path)),
+        quarantine: run.get("quarantine").and_then(Value::as_str).map(str::to_owned),
         retry: run.get("retry").map(retry),
         deadline: run.get("deadline").and_then(Value::as_str).and_then(|text| {
             let at = node.and_then(|n| n.get("deadline")).map_or(Position::START, |n| n.at);
@@ -108,7 +117,7 @@ pub fn run(around: &Surroundings<'_>, node: Option<&Node>, faults: &mut Vec<Diag
             }
             deadline
         }),
-        events: run.get("events").and_then(Value::as_str).map(|path| absolute(around.folder, path)),
+        events: run.get("events").and_then(Value::as_str).map(str::to_owned),
         lock_wait: Duration::from_millis(run.get("lock").and_then(|l| l.get("wait")?.as_u64()).unwrap_or(0)),
         nice: run.get("nice").and_then(Value::as_i64).map(|n| n as i32),
     }
@@ -150,7 +159,7 @@ pub fn on_error(value: &Value) -> Option<OnError> {
 pub fn indexes(
     around: &Surroundings<'_>,
     node: Option<&Node>,
-    sources: &mut Vec<SourcePlan>,
+    (written, sources): (Option<&Node>, &mut Vec<SourcePlan>),
     scope: &Scope<'_>,
     faults: &mut Vec<Diagnostic>,
 ) -> Vec<IndexPlan> {
@@ -170,6 +179,9 @@ pub fn indexes(
                 continue;
             }
             let Some(position) = sources.iter().position(|s| s.name == from) else {
+                if written.is_some_and(|w| w.get(from).is_some()) {
+                    continue; // it is faulty, and that has been told
+                }
                 let message = format!("there is no source {} for the index `{}`", quoted(from), entry.key);
                 let known = sources.iter().map(|s| s.name.as_str());
                 let near = crate::diagnostic::suggest(from, known).map(|n| format!("did you mean `{n}`?"));
@@ -180,6 +192,12 @@ pub fn indexes(
                 let message = format!("the source {} of the index `{}` has no files", quoted(from), entry.key);
                 shaper.fault(at, message).hints.push("an index is made of `files`".into());
                 continue;
+            }
+            if sources[position].read["no_text"] != "quarantine" {
+                let message =
+                    format!("`sources.{from}.read.no_text` is of documents, and the source is that of an index");
+                let hint = "leave it out: a file without text is said, and the index goes on";
+                shaper.fault(at, message).hints.push(hint.into());
             }
             let split = split_text(index.get("split").unwrap_or(&Value::Null));
             if let Err(found) = ChunkOptions::parse(&split) {
@@ -242,7 +260,10 @@ fn split_text(split: &Value) -> Value {
         _ => value.clone(),
     };
     match split.as_object() {
-        Some(keys) => Value::Object(keys.iter().map(|(k, v)| (k.clone(), text(v))).collect()),
+        // The headings are kept in any case: an index that was made before that could be written stays as it is.
+        Some(keys) => {
+            Value::Object(keys.iter().filter(|(k, _)| *k != "context").map(|(k, v)| (k.clone(), text(v))).collect())
+        }
         None => split.clone(),
     }
 }

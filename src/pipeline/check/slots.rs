@@ -36,7 +36,16 @@ fn check_one(shaper: &Shaper<'_>, scope: &Scope<'_>, slot: &Slot, seat: Seat) ->
             } else {
                 let language = if slot.language == Language::Template { "template" } else { "expression" };
                 let message = format!("`{name}` is no valid {language}: {}", fault.message);
-                Diagnostic::error(message).at(place(Position { line: fault.line, column: fault.column }))
+                let hint = match slot.language {
+                    Language::Template => {
+                        "names stand in {{ }}, and each {% if %} and {% for %} has its {% endif %} or {% endfor %}"
+                    }
+                    Language::Expression => {
+                        "an expression is such as: steps.kind.label == 'news' and doc.turns | length > 3"
+                    }
+                };
+                let fault = Diagnostic::error(message).at(place(Position { line: fault.line, column: fault.column }));
+                fault.hint(hint)
             };
             return (Vec::new(), vec![diagnostic]);
         }

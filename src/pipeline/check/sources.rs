@@ -2,10 +2,10 @@
 
 use std::path::{Component, Path};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{absolute, must_be_mapping, name_fault};
-use crate::corpus::reader::columns_of;
+use crate::corpus::reader::{columns_of, roster_of};
 use crate::diagnostic::Diagnostic;
 use crate::pipeline::files;
 use crate::pipeline::plan::{OnRemoved, SourceKind, SourcePlan};
@@ -74,7 +74,9 @@ fn source(shaper: &mut Shaper<'_>, name: &str, node: &Node) -> Option<SourcePlan
     };
     let nothing = Node { at: node.at, span: 0..0, value: NodeValue::Map(Vec::new()) };
     path.push("read".into());
-    let read = shaper.object(node.get("read").unwrap_or(&nothing), &read_keys().iter().collect::<Vec<_>>(), path)?;
+    let read_node = node.get("read").unwrap_or(&nothing);
+    let mut read = shaper.object(read_node, &read_keys().iter().collect::<Vec<_>>(), path)?;
+    roster(shaper, name, read_node, &mut read);
     if shaper.faults.len() > before {
         return None;
     }
@@ -110,6 +112,32 @@ fn source(shaper: &mut Shaper<'_>, name: &str, node: &Node) -> Option<SourcePlan
         }
     };
     (shaper.faults.len() == before || ways[0] == "rows").then_some(SourcePlan { kind, ..plan })
+}
+
+/// Puts what the roster holds in the place of its path: a reader opens no file but the document, and a change of the
+/// roster is one of what documents are made of.
+fn roster(shaper: &mut Shaper<'_>, source: &str, node: &Node, read: &mut Map<String, Value>) {
+    let Some(speakers) = read.get_mut("speakers").and_then(Value::as_object_mut) else { return };
+    let Some(written) = speakers.get("roster").and_then(Value::as_str).map(str::to_owned) else {
+        speakers.insert("roster".into(), json!([]));
+        return;
+    };
+    let at = node.get("speakers").and_then(|n| n.get("roster")).map_or(node.at, |n| n.at);
+    let path = absolute(shaper.around.folder, &written);
+    let name = format!("`sources.{source}.read.speakers.roster` names the file {}", quoted(&written));
+    match files::read_text(shaper.around.files, &path) {
+        Ok(text) => match roster_of(&text) {
+            Ok(people) => drop(speakers.insert("roster".into(), json!(people))),
+            Err(reason) => {
+                let hint = "a roster is CSV such as: name,alias";
+                shaper.fault(at, format!("{name}, which is no roster: {reason}")).hints.push(hint.into());
+            }
+        },
+        Err(reason) => {
+            let hint = format!("looked for {}", path.display());
+            shaper.fault(at, format!("{name}, but {reason}")).hints.push(hint);
+        }
+    }
 }
 
 fn patterns(

@@ -16,7 +16,7 @@ use crate::pipeline::evaluate::Evaluator;
 use crate::pipeline::evidence::Source;
 use crate::pipeline::inputs::{self, ListError};
 use crate::pipeline::journal::{Entry, Journal};
-use crate::pipeline::keys::file_sha256;
+use crate::pipeline::keys::file_hash;
 use crate::pipeline::names::document_value;
 use crate::pipeline::places::{PlaceError, Places};
 use crate::pipeline::plan::{Plan, SourcePlan};
@@ -65,7 +65,9 @@ pub fn evaluate(
         _ => EvalError::Io { path: journal.clone(), source },
     })?;
     let entries: Vec<&Entry> = histories.values().filter_map(|h| h.last()).collect();
-    let has_values = |e: &&&Entry| e.state != State::Failed && steps.iter().all(|s| e.values.contains_key(s));
+    let has_values = |e: &&&Entry| {
+        e.state != State::Failed && steps.iter().all(|s| e.values.as_ref().is_some_and(|v| v.contains_key(s)))
+    };
     let (kept, without): (Vec<&Entry>, Vec<&Entry>) =
         entries.iter().filter(|e| e.state != State::Failed).partition(has_values);
     if kept.is_empty() && !without.is_empty() {
@@ -78,11 +80,12 @@ pub fn evaluate(
     for entry in kept.iter().chain(entries.iter().filter(|e| e.state == State::Failed)).filter(|e| is_golden(e)) {
         let input = listing.inputs.iter().find(|i| i.document == entry.document).filter(|_| needs_source);
         // Only bytes that are still those of the run can be held against what it gave.
-        let intact = input.filter(|i| file_sha256(&i.path).is_ok_and(|hash| hash == entry.sha256));
+        let intact = input.filter(|i| file_hash(&i.path).is_ok_and(|(hash, _)| hash == entry.sha256));
         let read = intact.and_then(|i| reader.read(&i.path, &plan.sources[i.source].read).ok());
         let source = read.map(|document| Source::of_document(&document_value(&document, &entry.document)));
         let is_failed = entry.state == State::Failed;
-        let steps = if is_failed { serde_json::Map::new() } else { entry.values.clone() };
+        let steps =
+            if is_failed { serde_json::Map::new() } else { entry.values.as_deref().cloned().unwrap_or_default() };
         found.push(Found { document: entry.document.clone(), state: entry.state.to_string(), steps, source });
     }
     let verbs: BTreeMap<String, &'static str> = plan.steps.iter().map(|s| (s.id.clone(), s.kind.name)).collect();

@@ -79,7 +79,7 @@ impl Ledger {
         if self.unreadable.iter().any(|folder| document.starts_with(folder.as_str())) {
             return OnRemoved::Keep;
         }
-        let source = self.journal.get(document).and_then(|h| h.last()).map_or("", |e| e.source.as_str());
+        let source = self.journal.get(document).and_then(|h| h.last()).map_or("", |e| &e.source);
         let of_source = job.plan.sources.iter().find(|s| s.name == source).map(|s| s.on_removed).unwrap_or_default();
         output.on_removed.unwrap_or(of_source)
     }
@@ -211,7 +211,7 @@ impl Ledger {
         let tables: HashSet<&str> = self.tables.iter().flatten().map(Table::shown).collect();
         let is_old = |document: &&str| {
             let good = self.journal.get(document).and_then(|h| h.good.as_deref());
-            let in_table = |e: &&Entry| e.rows.iter().any(|r| !r.rows.is_empty() && tables.contains(r.path.as_str()));
+            let in_table = |e: &&Entry| e.rows.iter().any(|r| !r.rows.is_empty() && tables.contains(&*r.path));
             good.filter(in_table).is_some_and(|e| *e.pipeline != *job.pipeline_hash)
         };
         let old: Vec<&str> = self.order.iter().map(String::as_str).filter(is_old).collect();
@@ -227,7 +227,8 @@ impl Ledger {
     pub fn write_quarantine(&self, job: &Job<'_>, whole: Option<&Self>) -> Result<Option<String>, RunError> {
         // A shard's failures are a part of the list, and stay with the shard.
         let path = match (&job.plan.run.quarantine, job.env.options.shard) {
-            (Some(path), None) => job.plan.folder.join(path),
+            (Some(template), None) => super::place_of(job.plan, job.env.evaluator, job.run, template)
+                .map_err(|detail| RunError::Output { output: "run.quarantine".into(), detail })?,
             _ => job.state_file("quarantine.jsonl"),
         };
         let lines: Vec<String> =
@@ -257,7 +258,7 @@ fn quarantine_line(entry: &Entry) -> String {
         "detail": failure.map(|f| f.detail.as_str()),
         "attempts": entry.attempts,
         "first_seen": entry.first_failed,
-        "input_sha256": (!entry.sha256.is_empty()).then_some(entry.sha256.as_str()),
+        "input_sha256": (!entry.sha256.is_empty()).then_some(&entry.sha256),
     })
     .to_string()
 }

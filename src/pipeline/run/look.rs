@@ -17,7 +17,7 @@ use crate::pipeline::names::{Names, RunNames};
 use crate::pipeline::places::Places;
 use crate::pipeline::plan::Plan;
 use crate::pipeline::rows::{self, Tables};
-use crate::steps::StepError;
+use crate::steps::{Reason, StepError};
 
 /// What a run would find.
 pub(super) struct Look {
@@ -34,7 +34,7 @@ pub(super) struct Look {
 
 pub(super) fn look(plan: &Plan, env: &RunEnvironment<'_>) -> Result<Look, RunError> {
     let mut listing = inputs::list(&plan.sources, &plan.folder)?;
-    let needs_model = plan.steps.iter().any(|s| s.kind.needs_model);
+    let needs_model = plan.needs_model();
     let model = if needs_model { Some(env.model.identity()?) } else { None };
     let names = run_names_at(&env.started, model);
     let scope = env.evaluator.bind(&json!({ "params": plan.params, "run": names.value() }));
@@ -68,6 +68,11 @@ pub(super) fn read(plan: &Plan, env: &RunEnvironment<'_>, input: &Input) -> Resu
         Some(row) => Ok(row.document()),
         None => env.reader.read(&input.path, &plan.sources[input.source].read),
     }
+}
+
+/// Whether a file that has no text is passed over and is no failure: its source says so.
+pub(super) fn passes_over(plan: &Plan, input: &Input, error: &StepError) -> bool {
+    error.reason == Reason::NoTextFound && plan.sources[input.source].read["no_text"] == "skip"
 }
 
 /// Returns the names that the steps of an input's document see before the first of them.

@@ -210,7 +210,7 @@ impl Job<'_> {
 pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError> {
     let start = Instant::now();
     let mut listing = inputs::list(&plan.sources, &plan.folder)?;
-    let needs_model = plan.steps.iter().any(|s| s.kind.needs_model);
+    let needs_model = plan.needs_model();
     let model = if needs_model { Some(env.model.identity()?) } else { None };
     let names = run_names_at(&env.started, model);
     let scope = env.evaluator.bind(&json!({ "params": plan.params, "run": names.value() }));
@@ -238,7 +238,8 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
         notes.say(format!("{} of {} documents chosen", selected.len(), listing.inputs.len()));
     }
 
-    let num_inputs = selected.len();
+    // Of those that stand failed alone, a share would be of failures.
+    let num_inputs = if env.options.retry { listing.inputs.len() } else { selected.len() };
     let stamp = journal.stamp(&names.id);
     let (hash, tables, stamp) = (pipeline_hash.as_str(), &tables, stamp.as_str());
     let job = Job {
@@ -370,11 +371,21 @@ pub(super) fn run_names_at(started: &jiff::Zoned, model: Option<ModelIdentity>) 
     }
 }
 
+/// Returns the file that a template of the `run` section names in a run that began then.
+pub fn file_of(plan: &Plan, evaluator: &Evaluator, started: &jiff::Zoned, template: &str) -> Result<PathBuf, String> {
+    place_of(plan, evaluator, &run_names_at(started, None), template)
+}
+
+fn place_of(plan: &Plan, evaluator: &Evaluator, run: &RunNames, template: &str) -> Result<PathBuf, String> {
+    let scope = evaluator.bind(&json!({ "params": plan.params, "run": run.value() }));
+    Ok(plan.folder.join(scope.render(template)?))
+}
+
 /// Returns every file that the journal says this pipeline has written.
 fn written(histories: &BTreeMap<String, History>, folder: &Path) -> HashSet<PathBuf> {
     let entries = || histories.values().filter_map(|h| h.good.as_ref());
     let pages = entries().flat_map(|e| &e.pages).map(|p| p.path.as_str());
-    let tables = entries().flat_map(|e| &e.rows).map(|r| r.path.as_str());
+    let tables: HashSet<&str> = entries().flat_map(|e| &e.rows).map(|r| &*r.path).collect();
     pages.chain(tables).map(|path| from_shown(path, folder)).collect()
 }
 

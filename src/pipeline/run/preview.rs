@@ -48,7 +48,7 @@ pub fn preview(
 ) -> Result<Result<Preview, StepError>, RunError> {
     let look = look(plan, env)?;
     let input = look.find(document)?;
-    let asks = plan.steps.iter().any(|s| s.kind.needs_model);
+    let asks = plan.needs_model();
     let stand_in = |seed| if asks { model.stand_in(seed).map(Some) } else { Ok(None) };
     let first = DryRun::new(plan, env, &look, stand_in(1)?);
     let second = DryRun::new(plan, env, &look, stand_in(2)?);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::walk::{Halt, Walked};
 use super::{Job, RunError};
 use crate::pipeline::disk::is_exhausted;
+use crate::pipeline::hash::HashText;
 use crate::pipeline::journal::{Entry, Rows};
 use crate::pipeline::names::Names;
 use crate::pipeline::places::TargetKind;
@@ -78,7 +79,7 @@ pub(super) fn write(
             Output::Missing(e) => {
                 walked.notes.push(format!("output {}: nothing to write, `{e}` is none", output.name));
             }
-            Output::Rows(rows) => entry.rows.push(Rows { path: shown(path, base), rows }),
+            Output::Rows(rows) => entry.rows.push(Rows { path: shown(path, base).into(), rows }),
             Output::Page(text) => pages.push((output, target, path, text)),
         }
     }
@@ -99,12 +100,12 @@ pub(super) fn write(
 }
 
 /// Returns an entry in which nothing has happened yet.
-pub(super) fn entry(job: &Job<'_>, document: &str, sha256: String, key: String) -> Entry {
+pub(super) fn entry(job: &Job<'_>, document: &str, sha256: impl Into<HashText>, key: impl Into<HashText>) -> Entry {
     Entry {
         document: document.to_owned(),
-        source: String::new(),
-        sha256,
-        key,
+        source: "".into(),
+        sha256: sha256.into(),
+        key: key.into(),
         pipeline: job.pipeline_hash.into(),
         run: job.stamp.into(),
         state: State::Ok,
@@ -115,7 +116,7 @@ pub(super) fn entry(job: &Job<'_>, document: &str, sha256: String, key: String) 
         names: Vec::new(),
         pages: Vec::new(),
         rows: Vec::new(),
-        values: Default::default(),
+        values: None,
         kept: None,
         usage: Default::default(),
         seconds: 0.0,

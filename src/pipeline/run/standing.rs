@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
+use crate::pipeline::hash::HashText;
 use crate::pipeline::inputs::Input;
 use crate::pipeline::journal::{Entry, History};
 use crate::pipeline::keys;
@@ -23,7 +24,7 @@ pub(super) enum Standing {
     FailedBefore,
     Unreadable(StepError),
     ToDo {
-        sha256: String,
+        sha256: HashText,
         bytes: u64,
         because: Because,
     },
@@ -40,7 +41,7 @@ pub enum Because {
     /// The pipeline, a parameter, the model or how files are read is another one.
     PipelineChanged,
     /// It failed for a reason that may be gone.
-    FailedBefore { failure: Failure },
+    FailedBefore { failure: Box<Failure> },
     /// A page that it wrote is gone or has been changed.
     PageGone { page: String },
     /// Asked for.
@@ -90,16 +91,18 @@ pub(super) fn report_of(entry: &Entry) -> DocumentReport {
 /// Compares the inputs `selected` with the journal, several at once; results stand in their order.
 pub(super) fn compare(known: &Known<'_>, inputs: &[Input], selected: &[usize]) -> Vec<Standing> {
     const THREADS: usize = 4; // hashing waits for the disk as much as for the processor
+    const AT_ONCE: usize = 64; // with one lock
     let next = AtomicUsize::new(0);
-    let found: Mutex<Vec<Option<Standing>>> = Mutex::new(selected.iter().map(|_| None).collect());
+    let some: Vec<&[usize]> = selected.chunks(AT_ONCE).collect();
+    let found: Mutex<Vec<Vec<Standing>>> = Mutex::new(some.iter().map(|_| Vec::new()).collect());
     std::thread::scope(|scope| {
-        for _ in 0..THREADS.min(selected.len()) {
+        for _ in 0..THREADS.min(some.len()) {
             scope.spawn(|| {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(&index) = selected.get(at) else { break };
-                    let standing = of(known, &inputs[index]);
-                    found.lock().unwrap_or_else(|e| e.into_inner())[at] = Some(standing);
+                    let Some(indices) = some.get(at) else { break };
+                    let standings = indices.iter().map(|index| of(known, &inputs[*index])).collect();
+                    found.lock().unwrap_or_else(|e| e.into_inner())[at] = standings;
                 }
             });
         }
@@ -115,13 +118,13 @@ pub(super) fn of(known: &Known<'_>, input: &Input) -> Standing {
         return Standing::Unreadable(StepError { reason, detail: detail.clone() });
     }
     let (sha256, bytes) = match &input.row {
-        Some(row) => (row.sha256.clone(), row.fields.to_string().len() as u64),
-        None => match keys::file_sha256(&input.path) {
-            Ok(sha256) => (sha256, std::fs::metadata(&input.path).map_or(0, |m| m.len())),
+        Some(row) => (HashText::from(&row.sha256), row.fields.to_string().len() as u64),
+        None => match keys::file_hash(&input.path) {
+            Ok(found) => found,
             Err(error) => return Standing::Unreadable(reading_failed(&error)),
         },
     };
-    let key = keys::document_key(known.pipeline_hash, &known.plan.sources[input.source], &sha256);
+    let key = keys::document_key(known.pipeline_hash, &known.plan.sources[input.source], &sha256.to_string());
     let todo = |because| Standing::ToDo { sha256: sha256.clone(), bytes, because };
     if known.force {
         return todo(Because::Forced);

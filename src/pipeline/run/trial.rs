@@ -199,7 +199,7 @@ fn over(
         }
     }
     let mut done =
-        whole::over_all(walk, run, &material).map_err(|_| "what is done over all documents was cut short")?;
+        whole::over_all(walk, run, &material, 1).map_err(|_| "what is done over all documents was cut short")?;
     for one in &mut done {
         let provenance = provenance(plan, &one.id, "", None);
         let state = if one.failure.is_some() { State::Failed } else { one.walked.state() };

@@ -118,7 +118,7 @@ impl Walk<'_, '_> {
 
     /// Only what asks the model can come out otherwise the next time.
     fn is_tried_again(&self, step: &StepPlan, failure: &Failure, attempt: usize) -> bool {
-        let Some(retry) = self.plan.run.retry.as_ref().filter(|_| step.kind.needs_model) else { return false };
+        let Some(retry) = self.plan.run.retry.as_ref().filter(|_| step.needs_model()) else { return false };
         let is_over = self.plan.run.document_timeout.is_some_and(|limit| self.started.elapsed() >= limit);
         attempt < retry.times && retry.on.contains(&failure.reason) && !is_over && !is_bug(failure)
     }
@@ -156,7 +156,7 @@ impl Walk<'_, '_> {
             }
         }
         (self.tell)(DocumentEvent::StepStarted { step: &step.id });
-        let generator = if step.kind.needs_model {
+        let generator = if step.needs_model() {
             let start = Instant::now();
             let model = if self.is_fresh(step) { self.model.get_anew() } else { self.model.get() };
             let model = model.map_err(|error| match error.cause {

@@ -1,6 +1,7 @@
 //! What is done over all documents, or over groups of them, when all of them have their end. It takes what the journal
 //! keeps of each, so that a run in which only one has changed does not do the others again.
 
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
@@ -9,6 +10,7 @@ use super::commit::Ledger;
 use super::results::{self, Wrote, fill};
 use super::standing::report_of;
 use super::walk::{Halt, Walk, Walked};
+use super::worker::STACK_BYTES;
 use super::{Job, RunError};
 use crate::corpus::document::{Document, Format};
 use crate::pipeline::events::{DocumentEvent, Event};
@@ -89,7 +91,13 @@ impl Done {
 }
 
 /// Does every step over all documents, in the order of the file. Returns the groups in their order, then all documents.
-pub(super) fn over_all(walk: &Walk<'_, '_>, run: &Value, material: &Material) -> Result<Vec<Done>, Halt> {
+/// Of groups, so many are worked on at once.
+pub(super) fn over_all(
+    walk: &Walk<'_, '_>,
+    run: &Value,
+    material: &Material,
+    at_once: usize,
+) -> Result<Vec<Done>, Halt> {
     let plan = walk.plan;
     let corpus = json!({
         "documents": material.documents, "count": material.documents.len(), "left_out": material.left_out,
@@ -110,9 +118,7 @@ pub(super) fn over_all(walk: &Walk<'_, '_>, run: &Value, material: &Material) ->
             groups.iter_mut().flatten().for_each(|g| g.names.set_step(&step.id, value.clone()));
         } else if all.failure.is_none() {
             let groups = groups.get_or_insert_with(|| groups_of(walk, run, &corpus, &mut all, material));
-            for group in groups.iter_mut() {
-                group.step(walk, step)?;
-            }
+            on_groups(walk, step, groups, at_once)?;
             let values = groups.iter().map(|g| g.value(step)).collect();
             all.names.set_step(&step.id, values);
         }
@@ -130,6 +136,35 @@ pub(super) fn over_all(walk: &Walk<'_, '_>, run: &Value, material: &Material) ->
     }
     done.push(all);
     Ok(done)
+}
+
+/// Does one step on every group, several at once: the model answers them together.
+fn on_groups(walk: &Walk<'_, '_>, step: &StepPlan, groups: &mut [Done], at_once: usize) -> Result<(), Halt> {
+    let num_threads = at_once.min(groups.len());
+    let (queue, halted) = (Mutex::new(groups.iter_mut()), Mutex::new(None));
+    let work = || {
+        while lock(&halted).is_none() {
+            let Some(group) = lock(&queue).next() else { break };
+            if let Err(halt) = group.step(walk, step) {
+                lock(&halted).get_or_insert(halt);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..num_threads {
+            let thread = std::thread::Builder::new().name("group".into()).stack_size(STACK_BYTES);
+            if thread.spawn_scoped(scope, work).is_err() {
+                break; // fewer at once will do
+            }
+        }
+        work();
+    });
+    let halted = halted.into_inner().unwrap_or_else(|e| e.into_inner());
+    halted.map_or(Ok(()), Err)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
 /// The values of each step that is kept, a list with one for each document.
@@ -246,7 +281,8 @@ pub(super) fn work(
     let started = Instant::now();
     tell(DocumentEvent::Started);
     let run = job.run.value();
-    let done = match over_all(&walk, &run, &material) {
+    let at_once = job.env.options.jobs.unwrap_or(job.plan.run.in_flight);
+    let done = match over_all(&walk, &run, &material, at_once) {
         Ok(done) => done,
         Err(Halt::Model(error)) => return Err(error.into()),
         Err(_) => {
@@ -280,12 +316,14 @@ fn material(job: &Job<'_>, inputs: &[Input], documents: &Ledger) -> (Material, S
     let mut material = Material::default();
     for input in inputs {
         let history = documents.journal.get(&input.document).filter(|h| h.failed.is_none());
-        let good = history.and_then(|h| h.good.as_ref()).filter(|e| *e.pipeline == *job.documents_hash);
-        match good.and_then(|e| Some((e.kept.clone()?, e.state))) {
+        let good = history.and_then(|h| h.good.as_deref()).filter(|e| *e.pipeline == *job.documents_hash);
+        match good.and_then(|e| Some((e.kept.as_deref().cloned()?, e.state))) {
             Some((mut values, state)) => {
                 values["state"] = json!(state);
                 material.documents.push(values);
             }
+            // It has no text, and was passed over as its source says.
+            None if good.is_some_and(|e| e.state == State::Abstained) => {}
             None => material.left_out.push(input.document.clone()),
         }
     }
@@ -314,7 +352,7 @@ fn unchanged(job: &Job<'_>, ledger: &mut Ledger, key: &str) -> Option<Vec<Docume
     let order = order_before(ledger);
     let mut reports = Vec::new();
     for id in &order {
-        let entry = ledger.journal.get(id)?.last().filter(|e| e.key == key && e.failure.is_none())?;
+        let entry = ledger.journal.get(id)?.last().filter(|e| e.key == *key && e.failure.is_none())?;
         if !entry.pages.iter().all(|page| is_intact(page, &job.plan.folder)) {
             return None;
         }
@@ -337,9 +375,9 @@ fn close(
     order: &[String],
     seconds: f64,
 ) -> Result<DocumentReport, RunError> {
-    let mut entry = results::entry(job, &one.id, key.to_owned(), key.to_owned());
+    let mut entry = results::entry(job, &one.id, key, key);
     if one.per == Per::Corpus {
-        entry.kept = Some(json!({ "order": order }));
+        entry.kept = Some(Box::new(json!({ "order": order })));
     }
     entry.seconds = seconds;
     let provenance = Provenance {
@@ -375,7 +413,7 @@ fn close(
         entry.pages.clear();
         entry.rows.clear();
     }
-    entry.failure = one.failure.take();
+    entry.failure = one.failure.take().map(Box::new);
     fill(&mut entry, one.walked);
     let report = report_of(&entry);
     ledger.add(job, entry)?;

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::look::{Look, look};
 use super::standing::{self, Because, Standing};
 use super::{Job, RunEnvironment, RunError};
+use crate::pipeline::hash::HashText;
 use crate::pipeline::journal::{Entry, History};
 use crate::pipeline::keys::Component;
 use crate::pipeline::plan::Plan;
@@ -70,9 +71,9 @@ pub fn why(plan: &Plan, env: &RunEnvironment<'_>, document: &str) -> Result<Why,
     };
     match standing {
         Standing::Unchanged => {}
-        Standing::FailedBefore => why.stands_failed = entry.and_then(|e| e.failure.clone()),
+        Standing::FailedBefore => why.stands_failed = entry.and_then(|e| e.failure.as_deref().cloned()),
         Standing::Unreadable(error) => {
-            let failure = Failure { step: None, reason: error.reason, detail: error.detail };
+            let failure = Box::new(Failure { step: None, reason: error.reason, detail: error.detail });
             why.because = Some(Because::FailedBefore { failure });
         }
         Standing::ToDo { because, sha256, .. } => {
@@ -85,8 +86,8 @@ pub fn why(plan: &Plan, env: &RunEnvironment<'_>, document: &str) -> Result<Why,
     Ok(why)
 }
 
-fn compare(why: &mut Why, look: &Look, plan: &Plan, entry: &Entry, sha256: &str) {
-    let is_other = entry.sha256 != sha256;
+fn compare(why: &mut Why, look: &Look, plan: &Plan, entry: &Entry, sha256: &HashText) {
+    let is_other = entry.sha256 != *sha256;
     if is_other {
         why.differences.push(Difference { component: "the document's bytes".into(), is: Change::Changed });
     }
@@ -101,11 +102,11 @@ fn compare(why: &mut Why, look: &Look, plan: &Plan, entry: &Entry, sha256: &str)
     for step in &plan.steps {
         let own = |d: &Difference| d.component.starts_with(&format!("step {}:", step.id));
         let reads = step.reads.iter().any(|id| why.steps.contains(id));
-        if step.kind.needs_model && every || reads || why.differences.iter().any(own) {
+        if step.needs_model() && every || reads || why.differences.iter().any(own) {
             why.steps.push(step.id.clone());
         }
     }
-    let asks = |id: &String| plan.steps.iter().any(|s| s.id == *id && s.kind.needs_model);
+    let asks = |id: &String| plan.steps.iter().any(|s| s.id == *id && s.needs_model());
     why.steps.retain(asks);
 }
 

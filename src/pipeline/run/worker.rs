@@ -15,6 +15,7 @@ use super::{Job, RunError, not_reached, time_left, whole};
 use crate::corpus::document::Document;
 use crate::inference::engine::GenerateError;
 use crate::pipeline::events::{DocumentEvent, Event};
+use crate::pipeline::hash::HashText;
 use crate::pipeline::inputs::Input;
 use crate::pipeline::journal::{Entry, History};
 use crate::pipeline::keys;
@@ -29,7 +30,7 @@ use crate::pipeline::sink::{Provenance, QUARRY_VERSION};
 use crate::steps::{Reason, StepError};
 
 /// Templates and schemas recurse; the standard 2 MiB would end the process, not the document.
-const STACK_BYTES: usize = 16 << 20;
+pub(super) const STACK_BYTES: usize = 16 << 20;
 
 /// Everybody who works on a run.
 pub(super) struct Crew<'a, 'm> {
@@ -67,12 +68,19 @@ impl<'a, 'm> Crew<'a, 'm> {
             standings.iter().filter_map(|s| if let Standing::ToDo { bytes, .. } = s { Some(bytes) } else { None });
         let progress = Progress::new(bytes.clone().count(), bytes.sum());
         let registry = NameRegistry::new(inputs.len(), ledger.owned_names(job).into_iter().chain(owned));
-        let mut chosen = selected.iter().peekable();
-        for index in 0..inputs.len() {
-            if chosen.next_if_eq(&&index).is_none() {
-                registry.pass(index);
+        let reports = standings.iter().zip(selected).map(|(standing, index)| {
+            let entry = ledger.journal.get(&inputs[*index].document).and_then(History::last);
+            match standing {
+                Standing::Unchanged | Standing::FailedBefore => entry.map(|entry| standing.report(entry)),
+                Standing::Unreadable(_) | Standing::ToDo { .. } => None,
             }
-        }
+        });
+        let reports: Vec<Option<DocumentReport>> = reports.collect();
+        // What is not done takes no new name.
+        let mut is_done = vec![false; inputs.len()];
+        let done = selected.iter().zip(&reports).filter(|(_, report)| report.is_none());
+        done.for_each(|(index, _)| is_done[*index] = true);
+        registry.pass_all((0..inputs.len()).filter(|index| !is_done[*index]));
         Self {
             job,
             inputs,
@@ -87,7 +95,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             num_failed: AtomicUsize::new(0),
             outcome: Mutex::new(Outcome::Finished),
             fatal: Mutex::new(None),
-            reports: Mutex::new(selected.iter().map(|_| None).collect()),
+            reports: Mutex::new(reports),
         }
     }
 
@@ -150,6 +158,9 @@ impl<'a, 'm> Crew<'a, 'm> {
         while !self.is_over() {
             let at = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(&index) = self.selected.get(at) else { return };
+            if matches!(self.standings[at], Standing::Unchanged | Standing::FailedBefore) {
+                continue; // told already
+            }
             match panics::caught(|| self.document(index, &self.standings[at])) {
                 Ok(Some(report)) => {
                     self.reports.lock().unwrap_or_else(|e| e.into_inner())[at] = Some(report);
@@ -179,14 +190,18 @@ impl<'a, 'm> Crew<'a, 'm> {
     fn document(&self, index: usize, standing: &Standing) -> Option<DocumentReport> {
         let input = &self.inputs[index];
         let done = match standing {
-            Standing::Unchanged | Standing::FailedBefore => {
-                let ledger = self.ledger.lock().unwrap_or_else(|e| e.into_inner());
-                let entry = ledger.journal.get(&input.document).and_then(History::last);
-                return Some(standing.report(entry.expect("a standing is the journal's")));
-            }
+            Standing::Unchanged | Standing::FailedBefore => return None,
             Standing::Unreadable(error) => {
                 let failure = failure_of(error.clone());
-                self.close(self.failed(input, String::new(), String::new(), Walked::default(), failure, None, 0.0))
+                self.close(self.failed(
+                    input,
+                    HashText::default(),
+                    HashText::default(),
+                    Walked::default(),
+                    failure,
+                    None,
+                    0.0,
+                ))
             }
             Standing::ToDo { sha256, bytes, .. } => {
                 let started = Instant::now();
@@ -219,7 +234,7 @@ impl<'a, 'm> Crew<'a, 'm> {
     }
 
     /// Reads, names, walks and writes a document. Returns its line for the journal.
-    fn work_on(&self, index: usize, sha256: &str, bytes: u64, started: Instant) -> Result<Entry, End> {
+    fn work_on(&self, index: usize, sha256: &HashText, bytes: u64, started: Instant) -> Result<Entry, End> {
         let (job, input) = (self.job, &self.inputs[index]);
         let source = &job.plan.sources[input.source];
         let seconds = || started.elapsed().as_secs_f64();
@@ -229,19 +244,26 @@ impl<'a, 'm> Crew<'a, 'm> {
         let document = match read {
             Ok(document) => document,
             Err(error) => {
-                let key = keys::document_key(job.pipeline_hash, source, sha256);
+                let key = keys::document_key(job.pipeline_hash, source, &sha256.to_string());
+                if look::passes_over(job.plan, input, &error) {
+                    let mut entry = results::entry(job, &input.document, sha256.clone(), key);
+                    entry.source = source.name.as_str().into();
+                    (entry.state, entry.seconds) = (State::Abstained, seconds());
+                    entry.notes.push(format!("{error}; passed over (read.no_text: skip)"));
+                    return Ok(entry);
+                }
                 let failure = failure_of(error);
-                return Ok(self.failed(input, sha256.to_owned(), key, Walked::default(), failure, None, seconds()));
+                return Ok(self.failed(input, sha256.clone(), key, Walked::default(), failure, None, seconds()));
             }
         };
         let key = keys::document_key(job.pipeline_hash, source, &document.sha256);
         let mut walked = Walked { notes: document.warnings.clone(), ..Walked::default() };
-        if document.sha256 != sha256 {
+        if *sha256 != *document.sha256 {
             walked.notes.push("changed while the run was going on; what was read is what the hash says".into());
         }
         let mut names = look::names_of(job.plan, job.env, job.run, &document, input);
         let fail = |walked, failure, paths: Option<&[PathBuf]>| {
-            self.failed(input, document.sha256.clone(), key.clone(), walked, failure, paths, seconds())
+            self.failed(input, (&document.sha256).into(), key.clone(), walked, failure, paths, seconds())
         };
         let give_up = || self.is_over();
         let paths = match results::paths(job, &self.registry, index, (Per::Document, &input.document), &names, &give_up)
@@ -270,16 +292,17 @@ impl<'a, 'm> Crew<'a, 'm> {
             quarry: QUARRY_VERSION,
         };
         names.set_end(walked.state(), &walked.partial, &provenance.line());
-        let mut entry = results::entry(job, &input.document, document.sha256.clone(), key.clone());
-        entry.source.clone_from(&source.name);
-        entry.kept = whole::kept(job.plan, names.value());
+        let mut entry = results::entry(job, &input.document, &document.sha256, key.clone());
+        entry.source = source.name.as_str().into();
+        entry.kept = whole::kept(job.plan, names.value()).map(Box::new);
         entry.names = paths.iter().map(|p| shown(p, &job.plan.folder)).collect();
         match results::write(job, Per::Document, &names, &provenance, &paths, &mut entry, &mut walked) {
             Ok(()) => {}
             Err(Wrote::Failed(failure)) => return Ok(fail(walked, failure, Some(&paths))),
             Err(Wrote::Fatal(error)) => return Err(End::Fatal(error)),
         }
-        entry.values = names.values_of(job.plan.eval.iter().flat_map(|eval| eval.steps()));
+        let values = names.values_of(job.plan.eval.iter().flat_map(|eval| eval.steps()));
+        entry.values = (!values.is_empty()).then(|| Box::new(values));
         (entry.state, entry.seconds) = (walked.state(), seconds());
         fill(&mut entry, walked);
         Ok(entry)
@@ -322,15 +345,15 @@ impl<'a, 'm> Crew<'a, 'm> {
     fn failed(
         &self,
         input: &Input,
-        sha256: String,
-        key: String,
+        sha256: HashText,
+        key: HashText,
         walked: Walked,
         failure: Failure,
         paths: Option<&[PathBuf]>,
         seconds: f64,
     ) -> Entry {
         let mut entry = results::entry(self.job, &input.document, sha256, key);
-        entry.source.clone_from(&self.job.plan.sources[input.source].name);
+        entry.source = self.job.plan.sources[input.source].name.as_str().into();
         let ledger = self.ledger.lock().unwrap_or_else(|e| e.into_inner());
         let before = ledger.journal.get(&input.document).and_then(|h| h.failed.as_ref());
         entry.attempts = before.map_or(0, |b| b.attempts) + 1;
@@ -339,7 +362,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             Some(paths) => paths.iter().map(|p| shown(p, &self.job.plan.folder)).collect(),
             None => before.map(|b| b.names.clone()).unwrap_or_default(),
         };
-        (entry.state, entry.failure, entry.seconds) = (State::Failed, Some(failure), seconds);
+        (entry.state, entry.failure, entry.seconds) = (State::Failed, Some(Box::new(failure)), seconds);
         fill(&mut entry, walked);
         entry
     }
@@ -368,8 +391,14 @@ impl<'a, 'm> Crew<'a, 'm> {
                 MaxFailed::Share(share) => (share * job.num_inputs as f64).floor() as usize,
             };
             let mut outcome = self.outcome.lock().unwrap_or_else(|e| e.into_inner());
-            let in_no_step = entry.failure.as_ref().is_some_and(|f| f.step.is_none());
-            if *outcome == Outcome::Finished && in_no_step && job.plan.run.on_error == OnError::Stop {
+            let in_no_step = entry.failure.as_deref().filter(|f| f.step.is_none());
+            let stops = |failure: &Failure| {
+                let source = job.plan.sources.iter().find(|s| *s.name == *entry.source);
+                let no_text =
+                    failure.reason == Reason::NoTextFound && source.is_some_and(|s| s.read["no_text"] == "stop");
+                job.plan.run.on_error == OnError::Stop || no_text
+            };
+            if *outcome == Outcome::Finished && in_no_step.is_some_and(stops) {
                 *outcome = Outcome::Stopped { document: entry.document.clone() };
             }
             if *outcome == Outcome::Finished && failed > allowed {

@@ -116,6 +116,15 @@ impl NameRegistry {
     }
 }
 
+impl NameRegistry {
+    /// The same for many, before anybody waits.
+    pub fn pass_all(&self, indices: impl Iterator<Item = usize>) {
+        let mut inner = self.inner.lock().unwrap_or_else(|e| e.into_inner());
+        indices.for_each(|index| inner.settle(index));
+        self.moved.notify_all();
+    }
+}
+
 impl Inner {
     fn settle(&mut self, index: usize) {
         self.settled[index] = true;

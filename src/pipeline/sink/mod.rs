@@ -12,6 +12,7 @@ mod parquet;
 mod provenance;
 mod removed;
 mod review;
+mod table_rows;
 mod tables;
 
 pub use pages::{PageError, is_intact, mark, write_page};

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::provenance::Provenance;
 use super::removed;
 use super::review;
+use super::table_rows::{Hashed, document_of, for_each_row};
 use crate::pipeline::disk::Disk;
 use crate::pipeline::journal::{History, Row};
 use crate::pipeline::plan::{OnRemoved, OutputFormat};
@@ -59,9 +60,9 @@ impl Table {
         is_input: &dyn Fn(&str) -> bool,
     ) -> Result<Self, TableError> {
         let fault = |source| TableError { path: path.to_path_buf(), source };
-        let bytes = match fs::read(path) {
+        let mut file = match fs::File::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            other => Some(other.map_err(fault)?),
+            other => Some(Hashed::new(other.map_err(fault)?)),
         };
         let mut table = Self {
             path: path.to_path_buf(),
@@ -70,10 +71,11 @@ impl Table {
             header,
             adopted: BTreeMap::new(),
             foreign: Vec::new(),
-            written: bytes.as_deref().map(blake3::hash),
+            written: None,
         };
         if format == OutputFormat::Parquet {
-            return table.unless_foreign(bytes.is_some(), histories).map_err(fault);
+            table.written = file.map(Hashed::finish).transpose().map_err(fault)?;
+            return table.unless_foreign(histories).map_err(fault);
         }
         let journaled = histories.values().flat_map(|h| table.rows_of(h)).map(|r| r.text.as_str());
         let mut known: HashMap<&str, usize> = HashMap::new();
@@ -84,7 +86,10 @@ impl Table {
             _ if Some(row) == table.header.as_deref() => {}
             _ => unknown.push(row.to_owned()),
         };
-        for_each_row(bytes.as_deref().unwrap_or_default(), format, sort_out).map_err(fault)?;
+        if let Some(file) = &mut file {
+            for_each_row(file, format, sort_out).map_err(fault)?;
+        }
+        table.written = file.map(Hashed::finish).transpose().map_err(fault)?;
         for row in unknown {
             match document_of(&row, format) {
                 Some(document) if is_input(&document) || histories.contains_key(&document) => {
@@ -97,9 +102,9 @@ impl Table {
     }
 
     /// What is in a Parquet file is not taken over row by row: one that the journal knows nothing of is left alone.
-    fn unless_foreign(self, is_there: bool, histories: &BTreeMap<String, History>) -> io::Result<Self> {
-        let is_ours = histories.values().any(|h| h.good.iter().any(|e| e.rows.iter().any(|r| r.path == self.shown)));
-        if is_there && !is_ours {
+    fn unless_foreign(self, histories: &BTreeMap<String, History>) -> io::Result<Self> {
+        let is_ours = histories.values().any(|h| h.good.iter().any(|e| e.rows.iter().any(|r| *r.path == *self.shown)));
+        if self.written.is_some() && !is_ours {
             return Err(io::Error::other(
                 "it holds records that no journal knows; move it away, or choose another path",
             ));
@@ -109,7 +114,7 @@ impl Table {
 
     fn rows_of<'h>(&self, history: &'h History) -> &'h [Row] {
         let good = history.good.as_ref();
-        let rows = good.and_then(|e| e.rows.iter().find(|r| r.path == self.shown));
+        let rows = good.and_then(|e| e.rows.iter().find(|r| *r.path == *self.shown));
         rows.map_or(&[], |r| r.rows.as_slice())
     }
 
@@ -292,36 +297,6 @@ pub(super) fn csv_line(cells: impl Iterator<Item = String>) -> Result<String, St
     Ok(text.strip_suffix('\n').map(str::to_owned).unwrap_or(text))
 }
 
-/// Shows `each` the rows of a file, as [`row_text`] writes them.
-fn for_each_row(bytes: &[u8], format: OutputFormat, each: &mut dyn FnMut(&str)) -> io::Result<()> {
-    let text = String::from_utf8_lossy(bytes);
-    if format == OutputFormat::Review {
-        return Ok(()); // the page holds nothing of its own: corrections are saved beside it
-    }
-    if format != OutputFormat::Csv {
-        text.split('\n').filter(|l| !l.trim().is_empty()).for_each(each);
-        return Ok(());
-    }
-    let mut reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(text.as_bytes());
-    for record in reader.records() {
-        let record = record.map_err(io::Error::other)?;
-        each(&csv_line(record.iter().map(str::to_owned)).map_err(io::Error::other)?);
-    }
-    Ok(())
-}
-
-/// Returns the document that a row's provenance names.
-fn document_of(row: &str, format: OutputFormat) -> Option<String> {
-    if format == OutputFormat::Csv {
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(row.as_bytes());
-        let record = reader.records().next()?.ok()?;
-        return Provenance::document_of(record.iter().next_back()?).map(str::to_owned);
-    }
-    let value: Value = serde_json::from_str(row).ok()?;
-    let provenance = value.get("_provenance").or_else(|| value.get("provenance"))?;
-    provenance.get("document")?.as_str().map(str::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -361,8 +336,8 @@ mod tests {
             names: Vec::new(),
             pages: Vec::new(),
             rows: vec![Rows { path: "t".into(), rows }],
-            values: Default::default(),
-            source: String::new(),
+            values: None,
+            source: "".into(),
             kept: None,
             usage: Usage::default(),
             seconds: 0.0,

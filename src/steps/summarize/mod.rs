@@ -8,7 +8,7 @@ mod compose;
 mod focus;
 mod notes;
 mod refine;
-mod topics;
+pub(super) mod topics;
 
 use serde_json::{Value, json};
 

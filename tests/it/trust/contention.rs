@@ -3,10 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{BATCH, assert_same, assert_tidy, batch, note, tries};
-use crate::pipelines::counts;
+use crate::pipelines::{Stage, counts};
 use crate::support::{run, start};
 
 #[test]
@@ -53,6 +53,43 @@ fn two_runs_on_different_outputs_share_a_cache_and_are_both_right() {
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).split(" · pipeline").next().unwrap().to_owned();
             if name.ends_with(".md") {
                 assert_eq!(text(&elsewhere[&name]), text(&bytes), "round {round}: {name}");
+            }
+        }
+    }
+}
+
+/// Rules that are asked by notes; no model answers.
+const SHELF: &str = r#"
+version: 1
+name: shelf
+sources: { library: "lib/*.md", notes: "in/*.txt" }
+indexes: { shelf: { from: library } }
+steps:
+  - { id: found, use: retrieve, from: shelf, query: "{{ doc.text }}", top: 3 }
+outputs:
+  - { name: all, path: out/all.jsonl, fields: { doc: doc.stem, files: "steps.found.hits | map(attribute='file') | list" } }
+"#;
+
+#[test]
+fn two_runs_share_an_index_and_are_both_right() {
+    for round in 0..tries(2, 20) {
+        let stage = Stage::new(SHELF, json!([]));
+        stage.write("q.yaml", SHELF.replace("name: shelf", "name: other").replace("out/", "elsewhere/"));
+        fs::create_dir(stage.path("lib")).unwrap();
+        for n in 0..12 {
+            stage.write(&format!("lib/{n}.md"), format!("# Rule {n}\nThe kiln number{n} is mended on Friday.\n"));
+            stage.write(&format!("in/{n:02}.txt"), format!("Who mends number{n}?\n"));
+        }
+        let running = [start(&mut stage.command(&["run", "p.yaml"])), start(&mut stage.command(&["run", "q.yaml"]))];
+        for one in running {
+            one.finish().exits(0);
+        }
+        for folder in ["out", "elsewhere"] {
+            let text = stage.read(&format!("{folder}/all.jsonl"));
+            let records: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert_eq!(records.len(), 12, "round {round}: {folder}");
+            for (n, record) in records.iter().enumerate() {
+                assert_eq!(record["files"][0], format!("lib/{n}.md"), "round {round}: {folder}: {record}");
             }
         }
     }
