@@ -52,6 +52,17 @@ fn new_index(dims: usize) -> Result<Index, String> {
     Index::new(&options).map_err(|e| e.to_string())
 }
 
+/// Makes the graphs of those files of vectors that are large and have none.
+pub(super) fn build_large(folder: &Path, segments: &[String]) -> Result<(), IndexError> {
+    for name in segments {
+        let segment = Segment::open(folder, name)?;
+        if segment.num_rows() >= LEAST_ROWS {
+            build(folder, &segment)?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the graph of a file of vectors, if it has none.
 pub(super) fn build(folder: &Path, segment: &Segment) -> Result<(), IndexError> {
     let [path, hash_path] = files_of(folder, segment.name());

@@ -193,21 +193,9 @@ impl Writer {
         // What merges have replaced goes with the next look of a writer; we are still the one.
         let inner: IndexWriter<TantivyDocument> = self.index.writer_with_num_threads(1, 16 << 20).map_err(text)?;
         inner.garbage_collect_files().wait().map_err(text)?;
+        // Readers scan large files of vectors until they have a graph.
         #[cfg(feature = "usearch")]
-        self.build_graphs()?;
-        Ok(())
-    }
-
-    /// Makes the graphs of large files of vectors; readers scan those until then.
-    #[cfg(feature = "usearch")]
-    fn build_graphs(&self) -> Result<(), IndexError> {
-        let folder = self.layout.vectors();
-        for name in &self.payload.vectors {
-            let segment = Segment::open(&folder, name)?;
-            if segment.num_rows() >= super::graph::LEAST_ROWS {
-                super::graph::build(&folder, &segment)?;
-            }
-        }
+        super::graph::build_large(&self.layout.vectors(), &self.payload.vectors)?;
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use crate::steps::text::{carried_by, clip, content, similarity};
 
 /// The least share of a decision's words that the turn taking it back must hold.
 const TAKEN_BACK: f64 = 0.25;
+const OWN_WORDS: f64 = 2.0;
 
 /// How items are joined.
 #[derive(Debug, Default)]
@@ -144,18 +145,24 @@ impl Merge {
     }
 
     /// A decision that takes back an earlier one names it in part: the one it holds most words of is marked,
-    /// or dropped where the last counts.
+    /// or dropped where the last counts. All that was said with it counts, and its own words twice as much: "We don't
+    /// go with Gatewell. Everything else stays, the glass as well" is not about the glass.
     fn settle_reversals(&self, items: &mut Vec<Item>, notes: &mut Vec<String>) {
         let mut taken_back: Vec<usize> = Vec::new();
         for later in 0..items.len() {
             let Some(text) = items[later].takes_back.clone() else { continue };
-            let alike = |i: usize| carried_by(&words_of(&items[i].fields), &content(&text));
-            let earlier = (0..later).filter(|i| !taken_back.contains(i)).map(|i| (i, alike(i)));
+            let own = words_of(&items[later].fields);
+            let alike = |i: usize| {
+                let words = words_of(&items[i].fields);
+                let held = carried_by(&words, &content(&text));
+                (held >= TAKEN_BACK).then(|| (i, held + OWN_WORDS * carried_by(&own, &content(&words))))
+            };
+            let earlier = (0..later).filter(|i| !taken_back.contains(i)).filter_map(alike);
             let best = earlier.fold(None, |best: Option<(usize, f64)>, (i, s)| match best {
                 Some((_, most)) if most > s => best,
                 _ => Some((i, s)),
             });
-            let Some((i, _)) = best.filter(|(_, s)| *s >= TAKEN_BACK) else { continue };
+            let Some((i, _)) = best else { continue };
             let by = items[later].fields.get("evidence").cloned().unwrap_or(Value::Null);
             items[i].fields.insert("taken_back_by".into(), by);
             taken_back.push(i);

@@ -119,14 +119,31 @@ fn a_decision_that_is_taken_back_is_left_out_where_the_last_counts() {
             .unwrap_or_default();
         json!({ "decision": said }).to_string()
     });
-    let more = json!({
-        "many": { "evidence": "turns", "decision": "string" }, "candidates": "decisions",
-        "long": { "split": { "by": "turns", "overlap": { "n": 0, "unit": "turns" } }, "merge": { "conflict": "last" } },
-    });
-    let out = fakes::run(&KIND, options(more), &document, &fake).unwrap();
+    let more = || {
+        json!({
+            "many": { "evidence": "turns", "decision": "string" }, "candidates": "decisions",
+            "long": { "split": { "by": "turns", "overlap": { "n": 0, "unit": "turns" } }, "merge": { "conflict": "last" } },
+        })
+    };
+    let out = fakes::run(&KIND, options(more()), &document, &fake).unwrap();
     assert_eq!(out.value.as_array().unwrap().len(), 1, "{}", out.value);
     assert_eq!(out.value[0]["evidence"], json!(["T3"]));
     assert!(out.notes.iter().any(|n| n.contains("taken back")), "{:?}", out.notes);
+
+    // What is said in the same breath to stay is not what is taken back.
+    let document = meeting(&[
+        ("Carys", "So timed entry for the glass only, and everything else stays walk-in."),
+        ("Helga", "Then we go with Gatewell for the tickets from June, so that a month is left with the old one."),
+        (
+            "Helga",
+            "Then we turn it round. We don't go with Gatewell, we go with Ombra. June stays, everything else that we \
+             said stays as well, the timed entry, the glass.",
+        ),
+    ]);
+    let out = fakes::run(&KIND, options(more()), &document, &fake).unwrap();
+    let said: Vec<&str> = out.value.as_array().unwrap().iter().map(|d| d["decision"].as_str().unwrap()).collect();
+    assert!(said[0].starts_with("Timed entry") || said[0].starts_with("So timed entry"), "{said:?}");
+    assert!(said.iter().any(|s| s.contains("Ombra")) && said.iter().all(|s| !s.contains("from June")), "{said:?}");
 }
 
 #[test]
