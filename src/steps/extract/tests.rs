@@ -132,7 +132,7 @@ fn a_decision_that_is_taken_back_is_left_out_where_the_last_counts() {
 
     // What is said in the same breath to stay is not what is taken back.
     let document = meeting(&[
-        ("Carys", "So timed entry for the glass only, and everything else stays walk-in."),
+        ("Carys", "We decided: timed entry for the glass only, and everything else stays walk-in."),
         ("Helga", "Then we go with Gatewell for the tickets from June, so that a month is left with the old one."),
         (
             "Helga",
@@ -142,7 +142,7 @@ fn a_decision_that_is_taken_back_is_left_out_where_the_last_counts() {
     ]);
     let out = fakes::run(&KIND, options(more()), &document, &fake).unwrap();
     let said: Vec<&str> = out.value.as_array().unwrap().iter().map(|d| d["decision"].as_str().unwrap()).collect();
-    assert!(said[0].starts_with("Timed entry") || said[0].starts_with("So timed entry"), "{said:?}");
+    assert!(said[0].contains("timed entry for the glass only"), "{said:?}");
     assert!(said.iter().any(|s| s.contains("Ombra")) && said.iter().all(|s| !s.contains("from June")), "{said:?}");
 }
 
