@@ -325,7 +325,8 @@ fn summary(report: &RunReport, plan: &Plan, with_notes: bool) -> String {
     ];
     let states: Vec<String> = states.iter().filter(|(n, _)| *n > 0).map(|(n, s)| format!("{n} {s}")).collect();
     let inputs = number(c.inputs, "document");
-    text.push_str(&format!("{inputs}: {}; {:.1} s\n", states.join(", "), report.seconds.total));
+    let ended = if states.is_empty() { String::new() } else { format!(": {}", states.join(", ")) };
+    text.push_str(&format!("{inputs}{ended}; {:.1} s\n", report.seconds.total));
     if let Some(model) = report.model.as_ref().filter(|_| report.calls.made + report.calls.from_cache > 0) {
         let t = &report.tokens;
         text.push_str(&format!(

@@ -16,6 +16,11 @@ use crate::corpus::document::{Document, Format, Part};
 /// Reads the members of a ZIP archive that is no office file.
 pub(super) fn zip(package: &mut Package<'_>, around: &Around<'_>) -> Result<Document, Refusal> {
     let mut members = Members::new(Format::Zip, around);
+    match package.num_hidden() {
+        0 => {}
+        1 => members.build.warn("1 member has the name of another one and was not read"),
+        n => members.build.warn(format!("{n} members have the names of others and were not read")),
+    }
     for (index, name) in package.names().to_vec().into_iter().enumerate() {
         if is_file(&name) {
             let bytes = package.read_at(index, around);

@@ -17,17 +17,26 @@ pub struct Package<'a> {
     archive: ZipArchive<Cursor<&'a [u8]>>,
     names: Vec<String>,
     index_of: HashMap<String, usize>,
+    num_hidden: usize,
 }
 
 impl<'a> Package<'a> {
     /// Opens an archive, or refuses one that has too many members or claims to unpack to too much.
     pub fn open(bytes: &'a [u8], around: &Around<'_>) -> Result<Self, Refusal> {
-        around.take_members(promised_members(bytes))?;
+        let promised = promised_members(bytes);
+        around.take_members(promised)?;
         let archive = ZipArchive::new(Cursor::new(bytes))
             .map_err(|error| (ReadReason::Unreadable, format!("is a ZIP archive that cannot be opened: {error}")))?;
         let names: Vec<String> = archive.file_names_raw().map(member_name).collect();
         let index_of = names.iter().enumerate().rev().map(|(index, name)| (key(name), index)).collect();
-        Ok(Self { archive, names, index_of })
+        let num_hidden = promised.saturating_sub(names.len());
+        Ok(Self { archive, names, index_of, num_hidden })
+    }
+
+    /// Returns how many members the archive promises and does not give: of those that share a name, only the last is
+    /// found.
+    pub fn num_hidden(&self) -> usize {
+        self.num_hidden
     }
 
     /// Returns the members' names in the order of the archive.

@@ -374,6 +374,17 @@ fn members_are_parts_and_what_is_not_read_is_named() {
 }
 
 #[test]
+fn members_that_share_a_name_are_told() {
+    let mut bytes = zip_of(&[("a.txt", "first"), ("b.txt", "second"), ("c.txt", "third")]);
+    while let Some(at) = bytes.windows(5).position(|w| w == b"b.txt") {
+        bytes[at] = b'a';
+    }
+    let document = try_read(&bytes, &ReadOptions::default()).unwrap();
+    assert_eq!(document.parts.len(), 2);
+    assert_eq!(document.warnings, ["1 member has the name of another one and was not read"]);
+}
+
+#[test]
 fn archives_in_archives_end_at_the_limit_of_depth() {
     let mut bytes = zip_of(&[("a.txt", "words")]);
     for _ in 0..10 {
