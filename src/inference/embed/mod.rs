@@ -18,8 +18,10 @@ use tokenizers::Tokenizer;
 
 pub use pooling::{Description, Pooling};
 
-/// Token positions computed at once, padding included: enough to keep every core busy, little enough for the caches.
-const BATCH_POSITIONS: usize = 4096;
+/// Token positions computed at once, padding included: enough to keep every core busy, little enough for the caches and
+/// for the allocator, which gives larger pieces back at once and has each page made anew. 358 abstracts on two cores:
+/// 52 s with 4096, 34 s with 1024, 32 s with 512.
+const BATCH_POSITIONS: usize = 512;
 
 /// What cannot be embedded with, or could not be embedded, and why.
 #[derive(Debug, thiserror::Error)]
