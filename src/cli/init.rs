@@ -94,7 +94,8 @@ pub fn run(args: &InitArgs, settings: &Settings) -> Result<Exit, Failure> {
     if settings.verbosity > Verbosity::Quiet {
         print::result(&format!(
             "{shown} is written. Say in it where your documents are, then:\n  quarry check {shown}                 every mistake at \
-             once, without a model\n  quarry test {shown}                  its own tests\n  quarry plan {shown}                  what \
+             once, without a model\n  quarry test {shown}                  its own tests\n  quarry preview {shown} --document X  \
+             the exact prompts of one document, without a model's weights\n  quarry plan {shown}                  what \
              would be done, and how long it takes\n  quarry run {shown} --limit 1 --show  one document, and what each step \
              made of it\n  quarry run {shown}                   all of them\n  quarry eval {shown}                  \
              against what you say is right, in {}",

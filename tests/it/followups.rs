@@ -107,3 +107,51 @@ fn a_starter_comes_with_a_golden_file_that_its_eval_measures_against() {
     let figure = worse["figures"].as_array().unwrap().iter().find(|f| f["name"] == "invoice.exact").unwrap();
     assert_eq!(figure["value"], json!(0.0), "{worse}");
 }
+
+#[test]
+fn a_document_that_is_not_there_is_told_by_its_name_and_no_other_option() {
+    let stage = stage();
+    let mut command = stage.command(&["preview", "p.yaml", "-m", "scripted:script.json", "--document", "receipt"]);
+    let told = run(&mut command).exits(2);
+    assert!(told.stderr.contains("the document receipt is none of the 2 documents of the pipeline"), "{told}");
+}
+
+#[test]
+fn a_pipeline_over_questions_is_asked_one_and_writes_nothing() {
+    let stage = Stage::new("", json!([]));
+    std::fs::create_dir_all(stage.path("docs")).unwrap();
+    let quote = "Payroll records are kept for seven years.";
+    stage.write("docs/records.md", format!("# Records\n\n{quote}\n"));
+    let answer = json!([{ "answer": [[{ "quote": quote, "says": quote }]] }]);
+    stage.write("script.json", answer.to_string());
+    stage.write(
+        "ask.yaml",
+        r#"
+version: 1
+params: { docs: { type: path, default: nowhere } }
+sources: { library: "{{ params.docs }}/*.md", questions: { rows: asked.csv } }
+indexes: { shelf: { from: library } }
+steps:
+  - { id: found, use: retrieve, per: row, over: questions, from: shelf, query: "{{ row.question }}" }
+  - { id: reply, use: answer, per: row, over: questions, question: "{{ row.question }}", from: steps.found }
+outputs:
+  - { path: out/all.jsonl, fields: { answer: steps.reply.text, id: row.id } }
+run: { events: out/events.jsonl }
+"#,
+    );
+    let ask = |more: &[&str]| {
+        let mut command = stage.command(&["ask", "ask.yaml", "-m", "scripted:script.json", "-p", "docs=docs"]);
+        command.args(more);
+        run(&mut command)
+    };
+    let told = ask(&["How long are payroll records kept?"]).exits(0);
+    assert!(told.stdout.contains(quote) && told.stdout.contains("records.md"), "{told}");
+    let record = ask(&["How long are payroll records kept?", "--json"]).exits(0).json();
+    assert_eq!((&record["state"], &record["reply"]["state"]), (&json!("ok"), &json!("answered")), "{record}");
+    assert!(!stage.path("out").exists(), "what the file would write is not written");
+    assert!(ask(&["x", "--top", "3"]).exits(2).stderr.contains("--top is for folders"));
+    assert!(ask(&[]).exits(2).stderr.contains("is asked one question"));
+    let folder =
+        run(&mut stage.command(&["ask", "docs", "x", "-p", "docs=docs", "-m", "scripted:script.json"])).exits(2);
+    assert!(folder.stderr.contains("are for pipelines"), "{folder}");
+}

@@ -148,6 +148,8 @@ pub enum RunError {
     Inputs(#[from] ListError),
     #[error("--only {pattern}: {detail}")]
     Only { pattern: String, detail: String },
+    #[error("the document {wanted} {detail}")]
+    NoSuchDocument { wanted: String, detail: String },
     /// Nothing was started.
     #[error("output \"{output}\": {detail}")]
     Output { output: String, detail: String },
