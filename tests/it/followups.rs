@@ -102,7 +102,7 @@ fn a_starter_comes_with_a_golden_file_that_its_eval_measures_against() {
         assert_eq!(figures.iter().find(|f| f["name"] == name).unwrap()["value"], json!(1.0), "{report}");
     }
     let golden = stage.read("golden/extract/example.yaml");
-    stage.write("golden/extract/example.yaml", &golden.replace("120.5", "99"));
+    stage.write("golden/extract/example.yaml", golden.replace("120.5", "99"));
     let worse = run(&mut stage.command(&["eval", "extract.yaml", "--json"])).exits(0).json();
     let figure = worse["figures"].as_array().unwrap().iter().find(|f| f["name"] == "invoice.exact").unwrap();
     assert_eq!(figure["value"], json!(0.0), "{worse}");
