@@ -2,7 +2,7 @@
 //! with the words that show it and where they stand.
 
 use std::io::{BufRead, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,9 +16,9 @@ use super::index::{default_split, origins, show_hits};
 use super::library::Shelves;
 use super::models::EngineArgs;
 use super::on_demand::OnDemand;
-use super::options::{ModelArgs, Settings, Verbosity};
+use super::options::{ModelArgs, ParamArgs, Settings, Verbosity};
 use super::progress::Progress;
-use super::{Failure, print};
+use super::{Failure, ask_file, print};
 use crate::corpus::document::{Document, Format};
 use crate::corpus::index::{self, Embed, Hit};
 use crate::diagnostic::Diagnostic;
@@ -29,15 +29,15 @@ use crate::steps::{BuildContext, GenerationDefaults, Reason, STEP_KINDS, Step, S
 /// Ask a question of the documents in a folder
 #[derive(Args, Debug)]
 pub struct AskArgs {
-    /// The folder, a file or a glob
+    /// The folder, a file or a glob; or a pipeline over a table of questions, which is then asked the one
     #[arg(value_name = "FOLDER")]
     pub folder: String,
     /// The question; without one, questions are read line by line, and the conversation goes on
     #[arg(value_name = "QUESTION")]
     pub question: Option<String>,
-    /// Passages that are looked at
-    #[arg(long, default_value_t = 6, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
-    pub top: usize,
+    /// Passages that are looked at [default: 6]
+    #[arg(long, value_name = "N", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=100))]
+    pub top: Option<usize>,
     /// Have the model put four times as many passages in order first, for at most so long, as in 5s
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub rerank: Option<u64>, // milliseconds
@@ -63,6 +63,8 @@ pub struct AskArgs {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
+    pub params: ParamArgs,
+    #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub engine: EngineArgs,
@@ -85,7 +87,39 @@ const REMEMBERED: usize = 3;
 /// A shorter question in a conversation is most likely about the one before it.
 const SHORT_WORDS: usize = 4;
 
+/// Passages that an answer may be from.
+const TOP: usize = 6;
+
+impl AskArgs {
+    /// An option that says how a folder is asked, where one is written.
+    pub fn of_folders(&self) -> Option<&'static str> {
+        let written = [
+            ("--top", self.top.is_some()),
+            ("--rerank", self.rerank.is_some()),
+            ("--embed", self.embed.is_some()),
+            ("--path", !self.path.is_empty()),
+            ("--own-knowledge", self.own_knowledge),
+            ("--no-citations", self.no_citations),
+            ("--explain", self.explain),
+            ("--fresh", self.fresh),
+        ];
+        written.into_iter().find(|(_, is_written)| *is_written).map(|(name, _)| name)
+    }
+
+    fn has_params(&self) -> bool {
+        let p = &self.params;
+        p.profile.is_some() || !(p.params.is_empty() && p.sets.is_empty() && p.sources.is_empty())
+    }
+}
+
 pub fn run(args: &AskArgs, settings: &Settings) -> Result<Exit, Failure> {
+    let path = Path::new(&args.folder);
+    if let Some(found) = ask_file::of_file(path) {
+        return ask_file::run(path, &found, args, settings);
+    }
+    if args.has_params() {
+        return Err(Failure::wrong("-p, --profile, --set and --source are for pipelines, and this asks files"));
+    }
     let quiet = settings.verbosity == Verbosity::Quiet;
     let (library, base) = shelf(args, settings)?;
     let mut exit = if library.num_failed > 0 { Exit::SomeFailed } else { Exit::Done };
@@ -162,7 +196,8 @@ type Named = (&'static str, Box<dyn Step>);
 
 /// The steps of an answer, each under its id.
 fn steps(args: &AskArgs) -> Result<Vec<Named>, Failure> {
-    let candidates = if args.rerank.is_some() { args.top * 4 } else { args.top };
+    let top = args.top.unwrap_or(TOP);
+    let candidates = if args.rerank.is_some() { top * 4 } else { top };
     let mut filter = serde_json::Map::new();
     if !args.path.is_empty() {
         filter.insert("path".into(), json!(args.path));
@@ -174,7 +209,7 @@ fn steps(args: &AskArgs) -> Result<Vec<Named>, Failure> {
     )];
     let mut from = "steps.found";
     if let Some(budget) = args.rerank {
-        let options = json!({ "from": from, "question": "{{ question }}", "top": args.top, "budget": budget });
+        let options = json!({ "from": from, "question": "{{ question }}", "top": top, "budget": budget });
         wanted.push(("best", "rerank", options));
         from = "steps.best";
     }

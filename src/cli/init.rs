@@ -61,14 +61,32 @@ impl Starter {
             Self::Qa => include_str!("../../templates/starters/qa.yaml"),
         }
     }
+
+    /// An example of what should come out, for the folder that its `eval` names.
+    fn golden(self) -> &'static str {
+        match self {
+            Self::Minutes => include_str!("../../templates/starters/golden/minutes.yaml"),
+            Self::Extract => include_str!("../../templates/starters/golden/extract.yaml"),
+            Self::Classify => include_str!("../../templates/starters/golden/classify.yaml"),
+            Self::Summarize => include_str!("../../templates/starters/golden/summarize.yaml"),
+            Self::Qa => include_str!("../../templates/starters/golden/qa.yaml"),
+        }
+    }
 }
 
 pub fn run(args: &InitArgs, settings: &Settings) -> Result<Exit, Failure> {
     let file = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("{}.yaml", args.kind.name())));
     let shown = print::shown(&file.to_string_lossy());
     // Its comments say what to type next, and the file may be called otherwise.
-    let text = args.kind.text().replace(&format!("{}.yaml", args.kind.name()), &shown);
-    write_new(&file, &text)?;
+    let named = |text: &str| text.replace(&format!("{}.yaml", args.kind.name()), &shown);
+    write_new(&file, &named(args.kind.text()))?;
+    let golden = file.with_file_name("golden").join(args.kind.name());
+    let example = golden.join("example.yaml");
+    if !example.exists() {
+        std::fs::create_dir_all(&golden)
+            .map_err(|error| Diagnostic::error(format!("{} cannot be made: {error}", golden.display())))?;
+        write_new(&example, &named(args.kind.golden()))?;
+    }
     let schema = file.with_file_name(SCHEMA_FILE);
     if !schema.exists() {
         write_new(&schema, &format!("{:#}\n", editor::schema(STEP_KINDS)))?;
@@ -76,9 +94,12 @@ pub fn run(args: &InitArgs, settings: &Settings) -> Result<Exit, Failure> {
     if settings.verbosity > Verbosity::Quiet {
         print::result(&format!(
             "{shown} is written. Say in it where your documents are, then:\n  quarry check {shown}                 every mistake at \
-             once, without a model\n  quarry test {shown}                  its own tests\n  quarry plan {shown}                  what \
+             once, without a model\n  quarry test {shown}                  its own tests\n  quarry preview {shown} --document X  \
+             the exact prompts of one document, without a model's weights\n  quarry plan {shown}                  what \
              would be done, and how long it takes\n  quarry run {shown} --limit 1 --show  one document, and what each step \
-             made of it\n  quarry run {shown}                   all of them"
+             made of it\n  quarry run {shown}                   all of them\n  quarry eval {shown}                  \
+             against what you say is right, in {}",
+            print::shown(&golden.to_string_lossy())
         ))?;
     }
     Ok(Exit::Done)

@@ -10,6 +10,7 @@ pub mod print;
 mod adhoc;
 mod answered;
 mod ask;
+mod ask_file;
 mod bench;
 mod chat;
 mod check;

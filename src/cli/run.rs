@@ -273,7 +273,9 @@ fn exit(report: &RunReport, signals: &Signals) -> Exit {
 pub fn failure(error: RunError, settings: &Settings) -> Failure {
     let diagnostic = Diagnostic::error(error.to_string());
     let (exit, diagnostic) = match &error {
-        RunError::Inputs(_) | RunError::Only { .. } | RunError::Output { .. } => (Exit::Wrong, diagnostic),
+        RunError::Inputs(_) | RunError::Only { .. } | RunError::NoSuchDocument { .. } | RunError::Output { .. } => {
+            (Exit::Wrong, diagnostic)
+        }
         RunError::NotWritable { .. } => {
             (Exit::Wrong, diagnostic.hint("nothing was started; choose another folder, or make this one writable"))
         }

@@ -54,6 +54,11 @@ impl Names {
         Self(names)
     }
 
+    /// Puts how many tokens the document's text has.
+    pub fn set_tokens(&mut self, count: usize) {
+        self.0["doc"]["tokens"] = count.into();
+    }
+
     pub fn set_step(&mut self, id: &str, value: Value) {
         self.0["steps"][id] = value;
     }

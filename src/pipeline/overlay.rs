@@ -3,7 +3,7 @@
 
 use super::file;
 use super::tree::{Entry, Node, NodeValue, Position, SourceText, quoted};
-use crate::diagnostic::{Diagnostic, suggest};
+use crate::diagnostic::{Diagnostic, Place, suggest};
 
 /// Sections that a profile may change; names and steps are the pipeline's own.
 const OF_PROFILES: &[&str] = &["params", "model", "sources", "schemas", "run"];
@@ -30,6 +30,23 @@ pub struct Changes<'a> {
     pub sources: &'a [(String, String)], // name, files or `-`
 }
 
+impl Changes<'_> {
+    /// Tells of a fault in what was said beside the file where it was said: it has no line.
+    pub fn tell_of(&self, fault: &mut Diagnostic, source: &SourceText) {
+        let Some(Place { file, line: 0, column }) = &fault.place else { return };
+        let number = *column as usize;
+        let told = match (self.sets.get(number), number.checked_sub(self.sets.len())) {
+            (Some((path, value)), _) => Some(format!("--set {path}={value}")),
+            (None, Some(number)) => self.sources.get(number).map(|(name, files)| format!("--source {name}={files}")),
+            (None, None) => None,
+        };
+        if let Some(told) = told.filter(|_| *file == source.path) {
+            fault.message = format!("`{told}`: {}", fault.message);
+            fault.place = None;
+        }
+    }
+}
+
 /// Applies a profile, then each `--set` and `--source`, to the tree of a file.
 pub fn apply(root: &mut Node, source: &SourceText, changes: &Changes<'_>, faults: &mut Vec<Diagnostic>) -> Origins {
     let mut origins = Vec::new();
@@ -49,14 +66,15 @@ pub fn apply(root: &mut Node, source: &SourceText, changes: &Changes<'_>, faults
             }
         }
     }
-    for (name, files) in changes.sources {
-        match set_source(root, name, files) {
+    for (number, (name, files)) in changes.sources.iter().enumerate() {
+        let at = Position::beside_the_file(changes.sets.len() + number);
+        match set_source(root, name, files, at) {
             Ok(at) => origins.push((at, Origin::Source)),
             Err(detail) => faults.push(Diagnostic::error(format!("`--source {name}={files}`: {detail}"))),
         }
     }
-    for (path, value) in changes.sets {
-        match set(root, path, value) {
+    for (number, (path, value)) in changes.sets.iter().enumerate() {
+        match set(root, path, value, Position::beside_the_file(number)) {
             Ok(at) => origins.push((at, Origin::Set)),
             Err(detail) => faults.push(Diagnostic::error(format!("`--set {path}={value}`: {detail}"))),
         }
@@ -118,7 +136,7 @@ fn entry_of<'n>(node: &'n mut Node, key: &str) -> Option<&'n mut Node> {
 }
 
 /// Puts files, a table of rows or standard input in the place of a source's own.
-fn set_source(root: &mut Node, name: &str, files: &str) -> Result<Vec<String>, String> {
+fn set_source(root: &mut Node, name: &str, files: &str, at: Position) -> Result<Vec<String>, String> {
     let sources = entry_of(root, "sources").ok_or("the file has no `sources`")?;
     let names: Vec<String> = sources.entries().iter().map(|e| e.key.clone()).collect();
     let Some(source) = entry_of(sources, name) else {
@@ -127,7 +145,6 @@ fn set_source(root: &mut Node, name: &str, files: &str) -> Result<Vec<String>, S
         let known = near.unwrap_or_else(|| format!("; its sources: {}", known.collect::<Vec<_>>().join(", ")));
         return Err(format!("there is no source {}{known}", quoted(name)));
     };
-    let at = source.at;
     let value = Node { at, span: 0..0, value: NodeValue::Str(files.to_owned()) };
     let NodeValue::Map(entries) = &mut source.value else {
         *source = value;
@@ -149,15 +166,17 @@ fn set_source(root: &mut Node, name: &str, files: &str) -> Result<Vec<String>, S
 }
 
 /// Puts a scalar at a dotted path; steps and outputs of a list go by their id, their name, or their place from 0.
-fn set(root: &mut Node, path: &str, value: &str) -> Result<Vec<String>, String> {
+fn set(root: &mut Node, path: &str, value: &str, at: Position) -> Result<Vec<String>, String> {
     let parts: Vec<String> = path.split('.').map(str::to_owned).collect();
     if parts.iter().any(String::is_empty) || parts.len() > DEPTH_MAX {
         return Err("write the keys with dots between them: run.max_failed".into());
     }
-    let value = file::parse_fragment(value).map_or_else(|_| NodeValue::Str(value.to_owned()), |n| n.value);
+    let text = |_| Node { at, span: 0..0, value: NodeValue::Str(value.to_owned()) };
+    let mut value = file::parse_fragment(value).unwrap_or_else(text);
+    put(&mut value, at);
     let mut node = root;
     for part in &parts {
-        let (at, described) = (node.at, node.describe());
+        let described = node.describe();
         if matches!(node.value, NodeValue::Null) {
             node.value = NodeValue::Map(Vec::new());
         }
@@ -179,8 +198,21 @@ fn set(root: &mut Node, path: &str, value: &str) -> Result<Vec<String>, String> 
             _ => return Err(format!("{} stands below {}", quoted(part), described)),
         };
     }
-    (node.value, node.span) = (value, 0..0);
+    *node = value;
     Ok(parts)
+}
+
+/// Puts a tree at a place that is none of the file's.
+fn put(node: &mut Node, at: Position) {
+    (node.at, node.span) = (at, 0..0);
+    match &mut node.value {
+        NodeValue::Seq(items) => items.iter_mut().for_each(|n| put(n, at)),
+        NodeValue::Map(entries) => entries.iter_mut().for_each(|e| {
+            e.key_at = at;
+            put(&mut e.value, at);
+        }),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

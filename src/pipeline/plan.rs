@@ -27,15 +27,17 @@ pub struct Plan {
     pub grouping: Option<Grouping>,
     /// Ids of the steps whose values of each document are kept for what is done over all of them.
     pub kept: Vec<String>,
+    /// Something names `doc.tokens`, which the model counts.
+    pub counts_tokens: bool,
     pub run: RunPlan,
     pub eval: Option<EvalPlan>,
     pub tests: Vec<TestPlan>,
 }
 
 impl Plan {
-    /// Whether any step asks the model.
+    /// Whether any step asks the model, or it is asked how many tokens a text has.
     pub fn needs_model(&self) -> bool {
-        self.steps.iter().any(StepPlan::needs_model)
+        self.counts_tokens || self.steps.iter().any(StepPlan::needs_model)
     }
 
     /// Whether anything is done over all documents, or over groups of them.

@@ -264,6 +264,72 @@ fn word_length(text: &str) -> usize {
     if text.starts_with(is_word_start) { text.find(|c| !is_word(c)).unwrap_or(text.len()) } else { 0 }
 }
 
+/// Filters of the engine that a pipeline is likely to want; only for suggestions.
+pub const COMMON_FILTERS: &[&str] = &[
+    "upper",
+    "lower",
+    "title",
+    "trim",
+    "join",
+    "length",
+    "first",
+    "last",
+    "sort",
+    "unique",
+    "map",
+    "select",
+    "reject",
+    "selectattr",
+    "rejectattr",
+    "groupby",
+    "default",
+    "replace",
+    "round",
+    "int",
+    "float",
+    "sum",
+    "list",
+    "reverse",
+    "indent",
+    "tojson",
+    "items",
+    "batch",
+    "slice",
+    "min",
+    "max",
+    "abs",
+    "capitalize",
+    "split",
+    "lines",
+    "string",
+];
+
+/// Tests of the engine, likewise.
+pub const COMMON_TESTS: &[&str] = &[
+    "none",
+    "defined",
+    "undefined",
+    "string",
+    "number",
+    "mapping",
+    "sequence",
+    "iterable",
+    "even",
+    "odd",
+    "true",
+    "false",
+    "in",
+    "containing",
+    "startingwith",
+    "endingwith",
+    "eq",
+    "ne",
+    "lt",
+    "gt",
+    "le",
+    "ge",
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;

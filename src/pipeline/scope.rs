@@ -1,9 +1,11 @@
 //! What a template or an expression can name at the place where it stands: `params doc row corpus group steps run item`.
 //! Knows the shape of these names and none of their values.
 
+use std::cell::Cell;
+
 use super::params::Params;
 use super::plan::Per;
-use super::references::{self, DottedName, References};
+use super::references::{self, COMMON_FILTERS, COMMON_TESTS, DottedName, References};
 use super::tree::{Position, quoted};
 use crate::diagnostic::{Diagnostic, suggest};
 use crate::steps::StepKind;
@@ -28,6 +30,7 @@ pub static DOC: &[Field] = &[
     field("sha256", "the hash of the bytes that were read"),
     field("format", "text, markdown, vtt, srt, transcript or pdf"),
     field("text", "the whole text; a step that asks the model counts it with `doc.text | tokens`"),
+    field("tokens", "how many tokens of the model the text has; known where a step asks the model"),
     field("pages", "a list of {number, text}"),
     field("headings", "a list of {level, title}"),
     field("turns", "a list of turns: id, speaker, times, text"),
@@ -131,6 +134,7 @@ pub struct Scope<'a> {
     pub rows: &'a [RowSource],
     /// The rows are the documents.
     pub row_documents: bool,
+    counts_tokens: Cell<bool>,
 }
 
 /// What a source turned out to read, and what is wrong with it; places are those within the source.
@@ -138,6 +142,17 @@ pub struct Scope<'a> {
 pub struct Findings {
     pub reads: Vec<usize>, // indices of steps, each once, in the order of the text
     pub faults: Vec<(Diagnostic, Position)>,
+}
+
+impl<'a> Scope<'a> {
+    pub fn new(steps: &'a [KnownStep], params: &'a Params, rows: &'a [RowSource], row_documents: bool) -> Self {
+        Self { steps, params, rows, row_documents, counts_tokens: Cell::new(false) }
+    }
+
+    /// Whether anything that was checked names `doc.tokens`.
+    pub fn counts_tokens(&self) -> bool {
+        self.counts_tokens.get()
+    }
 }
 
 impl Scope<'_> {
@@ -249,6 +264,13 @@ impl Scope<'_> {
     }
 
     fn doc_fault(&self, name: &DottedName, seat: Seat) -> Option<Diagnostic> {
+        if name.path.get(1).is_some_and(|field| field == "tokens") {
+            if !self.steps.iter().any(|s| s.kind.is_none_or(|k| k.needs_model)) {
+                let message = "`doc.tokens` counts by the model's tokens, and no step here asks the model";
+                return Some(Diagnostic::error(message).hint("`doc.text | length` counts characters"));
+            }
+            self.counts_tokens.set(true);
+        }
         match seat {
             Seat::Path { has_document: false } => Some(
                 Diagnostic::error("the records of all documents go into one file: its path cannot name `doc`")
@@ -383,71 +405,6 @@ fn rank(per: Per) -> u8 {
         _ => 0,
     }
 }
-
-/// Filters of the engine that a pipeline is likely to want; only for suggestions.
-const COMMON_FILTERS: &[&str] = &[
-    "upper",
-    "lower",
-    "title",
-    "trim",
-    "join",
-    "length",
-    "first",
-    "last",
-    "sort",
-    "unique",
-    "map",
-    "select",
-    "reject",
-    "selectattr",
-    "rejectattr",
-    "groupby",
-    "default",
-    "replace",
-    "round",
-    "int",
-    "float",
-    "sum",
-    "list",
-    "reverse",
-    "indent",
-    "tojson",
-    "items",
-    "batch",
-    "slice",
-    "min",
-    "max",
-    "abs",
-    "capitalize",
-    "split",
-    "lines",
-    "string",
-];
-
-const COMMON_TESTS: &[&str] = &[
-    "none",
-    "defined",
-    "undefined",
-    "string",
-    "number",
-    "mapping",
-    "sequence",
-    "iterable",
-    "even",
-    "odd",
-    "true",
-    "false",
-    "in",
-    "containing",
-    "startingwith",
-    "endingwith",
-    "eq",
-    "ne",
-    "lt",
-    "gt",
-    "le",
-    "ge",
-];
 
 fn with_near<'a>(
     diagnostic: Diagnostic,

@@ -91,6 +91,12 @@ pub struct Position {
 impl Position {
     pub const START: Self = Self { line: 1, column: 1 };
 
+    /// Returns the place of what was said beside the file, on the command line: its number from 0, on a line that no
+    /// text has.
+    pub fn beside_the_file(number: usize) -> Self {
+        Self { line: 0, column: number as u32 }
+    }
+
     pub fn in_file(self, file: &Path) -> Place {
         Place { file: file.to_path_buf(), line: self.line, column: self.column }
     }

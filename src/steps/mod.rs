@@ -39,6 +39,8 @@ pub mod schema;
 
 #[cfg(test)]
 mod fakes;
+#[cfg(test)]
+mod layout_tests;
 
 /// A verb, defined once: `check`, `explain`, help, the editor's schema and the docs all read this.
 pub struct StepKind {

@@ -4,6 +4,15 @@ use serde_json::Value;
 
 use super::prompt::{Expression, Template, Templates};
 use super::{BuildContext, OptionFault};
+use crate::spec::{KeySpec, ValueSpec};
+
+/// Where the text of the document stands in a prompt.
+pub const LAYOUT: KeySpec = KeySpec::optional(
+    "layout",
+    ValueSpec::Choice(&["text-first", "instruction-first"]),
+    "Whether the document's text stands before what is asked of it, so that steps over one text share the work of \
+     reading it, or after it. By default before",
+);
 
 /// Reads options and collects every fault, so that an author sees them all at once.
 pub struct Reader<'a> {
@@ -31,6 +40,11 @@ impl<'a> Reader<'a> {
 
     pub fn count(&self, path: &[&str]) -> Option<usize> {
         self.at(path)?.as_u64().map(|n| n as usize)
+    }
+
+    /// Whether [`LAYOUT`] puts the text behind what is asked of it.
+    pub fn text_last(&self) -> bool {
+        self.text(&["layout"]) == Some("instruction-first")
     }
 
     pub fn flag(&self, path: &[&str]) -> bool {

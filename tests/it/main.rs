@@ -5,6 +5,7 @@
 
 mod browser;
 mod dialog;
+mod followups;
 mod foresight;
 mod indexes;
 mod language;

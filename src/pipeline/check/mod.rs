@@ -77,6 +77,7 @@ pub fn check(request: &Request<'_>) -> Result<Checked, Vec<Diagnostic>> {
     let origins = overlay::apply(&mut root, &source, &changes, &mut faults);
     let plan = plan(request, &source, &root, &folder, &mut faults);
     for fault in &mut faults {
+        changes.tell_of(fault, &source);
         fault.place = fault.place.take().map(|place| source.resolve(place));
     }
     faults.sort_by(|a, b| a.place.cmp(&b.place));
@@ -133,7 +134,7 @@ fn plan(
 
     let model = sections::model(&around, root.get("model"), request.model, faults);
     labels(&around, root.get("labels"), faults);
-    let nothing = Scope { steps: &[], params: &params, rows: &[], row_documents: false };
+    let nothing = Scope::new(&[], &params, &[], false);
     let mut sources = sources::sources(&around, root.get("sources"), faults);
     let indexes =
         sections::indexes(&around, root.get("indexes"), (root.get("sources"), &mut sources), &nothing, faults);
@@ -145,7 +146,7 @@ fn plan(
 
     let drafts = steps::drafts(&around, root.get("steps"), request.kinds, faults);
     let known = steps::known(&drafts, row_documents);
-    let scope = Scope { steps: &known, params: &params, rows: &rows, row_documents };
+    let scope = Scope::new(&known, &params, &rows, row_documents);
     let (mut used, mut whole) = (vec![false; known.len()], whole::Whole::default());
     let written = contracts::schemas_of(root);
     let steps = steps::plan(&around, drafts, &scope, &schemas, run.on_error, (&mut used, &mut whole), faults);
@@ -181,6 +182,7 @@ fn plan(
         outputs,
         grouping,
         kept,
+        counts_tokens: scope.counts_tokens(),
         run,
         eval,
         tests,
@@ -262,7 +264,12 @@ fn has_text(node: &Node, text: &str) -> bool {
     }
 }
 
-/// Returns every schema; a faulty one, which has been told of, allows anything so that its steps can be checked on.
+/// What stands in the place of a schema that is faulty, which has been told of: what its steps say of it is not told too.
+fn faulty_schema() -> Value {
+    json!({ "$comment": "faulty" })
+}
+
+/// Returns every schema, a faulty one as [`faulty_schema`].
 fn schemas_of(around: &Surroundings<'_>, root: &Node, faults: &mut Vec<Diagnostic>) -> BTreeMap<String, Value> {
     let mut shaper = Shaper::new(around, "schemas");
     let mut resolved = BTreeMap::new();
@@ -273,7 +280,7 @@ fn schemas_of(around: &Surroundings<'_>, root: &Node, faults: &mut Vec<Diagnosti
             if only_contracts.contains(&entry.key.as_str()) {
                 continue; // told with the output
             }
-            let schema = schemas::resolve(&mut shaper, &entry.key, &entry.value).unwrap_or(json!({}));
+            let schema = schemas::resolve(&mut shaper, &entry.key, &entry.value).unwrap_or_else(faulty_schema);
             resolved.insert(entry.key.clone(), schema);
         }
     }

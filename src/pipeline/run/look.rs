@@ -107,7 +107,7 @@ impl Look {
 
     /// Returns the one input that is meant by a path, a name or a part of one.
     pub fn find(&self, wanted: &str) -> Result<&Input, RunError> {
-        let no = |detail: String| RunError::Only { pattern: wanted.to_owned(), detail };
+        let no = |detail: String| RunError::NoSuchDocument { wanted: wanted.to_owned(), detail };
         let is_named = |input: &&Input| {
             let name = input.path.file_name().unwrap_or_default().to_string_lossy();
             input.document == wanted || name == wanted || input.path.ends_with(wanted)

@@ -96,18 +96,7 @@ pub fn merge(plan: &Plan, env: &RunEnvironment<'_>) -> Result<MergeReport, RunEr
     }
     let num_inputs = listing.inputs.len();
     let (stamp, tables) = (journal.stamp(&run.id), Default::default());
-    let (hash, stamp, tables) = (pipeline_hash.as_str(), stamp.as_str(), &tables);
-    let job = Job {
-        plan,
-        env,
-        places: &places,
-        pipeline_hash: hash,
-        documents_hash: hash,
-        tables,
-        run: &run,
-        stamp,
-        num_inputs,
-    };
+    let job = Job::new(plan, env, &places, (&pipeline_hash, &stamp), &tables, &run, num_inputs);
     let mut ledger = Ledger::open(&job, journal, &listing.inputs)?;
     let filled = ledger.finish(&job)?;
     report.quarantine = ledger.write_quarantine(&job, None)?;

@@ -148,6 +148,8 @@ pub enum RunError {
     Inputs(#[from] ListError),
     #[error("--only {pattern}: {detail}")]
     Only { pattern: String, detail: String },
+    #[error("the document {wanted} {detail}")]
+    NoSuchDocument { wanted: String, detail: String },
     /// Nothing was started.
     #[error("output \"{output}\": {detail}")]
     Output { output: String, detail: String },
@@ -196,7 +198,20 @@ struct Job<'a> {
     num_inputs: usize, // of this run: what `max_failed` is a share of
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    /// Returns a job of what is done for each document: `hash` is that of the pipeline.
+    fn new(
+        plan: &'a Plan,
+        env: &'a RunEnvironment<'a>,
+        places: &'a Places,
+        (hash, stamp): (&'a str, &'a str),
+        tables: &'a Tables,
+        run: &'a RunNames,
+        num_inputs: usize,
+    ) -> Self {
+        Self { plan, env, places, pipeline_hash: hash, documents_hash: hash, tables, run, stamp, num_inputs }
+    }
+
     fn state_file(&self, name: &str) -> PathBuf {
         self.places.state.join(name)
     }
@@ -235,24 +250,17 @@ pub fn run(plan: &Plan, env: &RunEnvironment<'_>) -> Result<RunReport, RunError>
         selected.retain(stands_failed);
     }
     if selected.len() < listing.inputs.len() {
-        notes.say(format!("{} of {} documents chosen", selected.len(), listing.inputs.len()));
+        match env.options.retry && selected.is_empty() {
+            true => notes
+                .say(format!("none of {} documents stands failed: there is nothing to retry", listing.inputs.len())),
+            false => notes.say(format!("{} of {} documents chosen", selected.len(), listing.inputs.len())),
+        }
     }
 
     // Of those that stand failed alone, a share would be of failures.
     let num_inputs = if env.options.retry { listing.inputs.len() } else { selected.len() };
     let stamp = journal.stamp(&names.id);
-    let (hash, tables, stamp) = (pipeline_hash.as_str(), &tables, stamp.as_str());
-    let job = Job {
-        plan,
-        env,
-        places: &places,
-        pipeline_hash: hash,
-        documents_hash: hash,
-        tables,
-        run: &names,
-        stamp,
-        num_inputs,
-    };
+    let job = Job::new(plan, env, &places, (&pipeline_hash, &stamp), &tables, &names, num_inputs);
     let (cache, unwritable) = CallCache::open(&env.cache_folder);
     if let Some(error) = unwritable {
         notes.say(format!("cannot write the cache in {}: {error}; going on without it", env.cache_folder.display()));

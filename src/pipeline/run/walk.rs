@@ -70,6 +70,10 @@ impl Walk<'_, '_> {
     /// Takes a document through every step; `walked` holds what came of it also where it fails.
     pub fn run(&self, document: &Document, names: &mut Names, walked: &mut Walked) -> Result<(), Halt> {
         let mut loading = Duration::ZERO; // the model's, which is no time of this document
+        // Only where it is named: it wants the model loaded, also where no step of the document would ask it.
+        if self.plan.counts_tokens {
+            names.set_tokens(self.model(false, &mut loading)?.count_tokens(&document.text));
+        }
         for step in self.plan.steps.iter().filter(|s| !s.rounds.per.is_whole()) {
             self.one(step, document, names, walked, &mut loading)?;
         }
@@ -156,18 +160,7 @@ impl Walk<'_, '_> {
             }
         }
         (self.tell)(DocumentEvent::StepStarted { step: &step.id });
-        let generator = if step.needs_model() {
-            let start = Instant::now();
-            let model = if self.is_fresh(step) { self.model.get_anew() } else { self.model.get() };
-            let model = model.map_err(|error| match error.cause {
-                ModelErrorCause::Cancelled if self.is_cancelled() => Halt::Interrupted,
-                _ => Halt::Model(error),
-            })?;
-            *loading += start.elapsed();
-            Some(model as &dyn Generator)
-        } else {
-            None
-        };
+        let generator = if step.needs_model() { Some(self.model(self.is_fresh(step), loading)?) } else { None };
         let cancel = self.deadline(*loading);
         let progress = |done, of| (self.tell)(DocumentEvent::PartDone { step: &step.id, done, of });
         let mut defaults = self.plan.model.defaults.clone();
@@ -197,6 +190,18 @@ impl Walk<'_, '_> {
             Ok(Err(error)) => Err(failed(error.reason, error.detail)),
             Err(panic) => Err(failed(Reason::EngineFailed, format!("{BUG}{panic}"))),
         }
+    }
+
+    /// Returns the model, loaded; `anew` is the one that answers without what is kept.
+    fn model(&self, anew: bool, loading: &mut Duration) -> Result<&dyn Generator, Halt> {
+        let start = Instant::now();
+        let model = if anew { self.model.get_anew() } else { self.model.get() };
+        *loading += start.elapsed();
+        let model = model.map_err(|error| match error.cause {
+            ModelErrorCause::Cancelled if self.is_cancelled() => Halt::Interrupted,
+            _ => Halt::Model(error),
+        })?;
+        Ok(model as &dyn Generator)
     }
 
     fn is_cancelled(&self) -> bool {

@@ -63,6 +63,12 @@ pub static KIND: StepKind = StepKind {
             "Each label with a line on what it means, or the name of a set under `labels`",
         ),
         KeySpec::optional("instruct", ValueSpec::Template, "What to go by, in words for the model"),
+        KeySpec::optional(
+            "layout",
+            ValueSpec::Choice(&["text-first", "instruction-first"]),
+            "Whether the text stands before the labels, so that steps over one text share the work of reading it, or after \
+             them. By default a long text stands before them; with `calibrate` it always stands after them",
+        ),
         KeySpec::default("multi", ValueSpec::Boolean, "false", "Several labels may apply"),
         KeySpec::optional(
             "abstain_below",
@@ -114,6 +120,7 @@ struct Classify {
     size: usize, // tokens
     shots: Option<Shots>,
     calibrate: Option<Calibrate>,
+    text_first: Option<bool>, // in the prompt; `None`: where the text is long
 }
 
 /// What is to be fitted, and what came of it once the first document asked.
@@ -150,6 +157,13 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
             format!("has {} labelled texts, fewer than the least of {least}", rows.len()),
         );
     }
+    let text_first = read.text(&["layout"]).map(|layout| layout == "text-first");
+    if text_first == Some(true) && rows.is_some() {
+        read.fault(
+            &["layout"],
+            "what is calibrated is fitted with the text behind the labels: `text-first` does not go with it",
+        );
+    }
     let target = match read.text(&["calibrate", "target"]).map(Target::parse) {
         Some(Err(hint)) => {
             read.fault_with_hint(&["calibrate", "target"], "is no target to calibrate for", Some(hint));
@@ -165,6 +179,7 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
         abstain_below: read.number(&["abstain_below"]),
         size: read.amount(&["size"]).map_or(1500, |(n, _)| n),
         shots: examples.filter(|e| !e.is_empty()).map(|e| Shots::new(e, top)),
+        text_first,
         calibrate: rows.map(|rows| Calibrate { rows, target, fitted: Mutex::new(None) }),
     };
     read.finish(Some(Box::new(step) as Box<dyn Step>))
@@ -184,7 +199,7 @@ impl Step for Classify {
         let calibration = self.calibration(&scorer, room, &mut out)?;
         let text = first.shown(cx.document, asker.window());
         // What was fitted holds for the order it was fitted in.
-        scorer.text_first = first.num_tokens > SHARED_FROM && calibration.is_none();
+        scorer.text_first = self.text_first.unwrap_or(first.num_tokens > SHARED_FROM) && calibration.is_none();
         let (mut scores, usage) = scorer.scores(&[(&text, None)])?;
         out.usage += usage;
         let scores = scores.pop().unwrap_or_default();

@@ -210,7 +210,7 @@ impl Extract {
         let fields = if about.is_some() { field_names(&self.decoded) } else { field_names(schema) };
         let examples: Vec<Value> = self.examples.iter().map(|e| self.example(e, &fields)).collect();
         let names = json!({
-            "text": text, "instruct": instruct, "examples": examples, "many": self.many,
+            "text": text, "text_last": self.text_last, "instruct": instruct, "examples": examples, "many": self.many,
             "fields": fields.join(", "), "quoting": self.evidence, "complaint": complaint,
             "said": about.map(|(_, c)| c.said.as_str()),
             "speaker": about.and_then(|(cx, c)| cx.document.turns[c.turn].speaker.as_deref()),

@@ -10,7 +10,7 @@ use super::verify::Verify;
 use super::{Extract, field_names};
 use crate::corpus::chunker::ChunkBy;
 use crate::spec::{KeySpec, ValueSpec};
-use crate::steps::options::Reader;
+use crate::steps::options::{LAYOUT, Reader};
 use crate::steps::{BuildContext, OptionFault, Port, Step, StepKind, schema};
 
 /// How items of several parts become one list.
@@ -60,6 +60,7 @@ pub static KIND: StepKind = StepKind {
         KeySpec::optional("schema", ValueSpec::Schema, "One object per document"),
         KeySpec::optional("many", ValueSpec::Schema, "One item of a list"),
         KeySpec::optional("instruct", ValueSpec::Template, "What to find, in words for the model"),
+        LAYOUT,
         KeySpec::optional(
             "examples",
             ValueSpec::List(&ValueSpec::Any),
@@ -285,6 +286,7 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
         },
         verify,
         evidence,
+        text_last: read.text_last(),
         fields_per_call: read.count(&["fields_per_call"]),
         repairs: read.at(&["repair"]).map_or(0, |_| read.count(&["repair", "times"]).unwrap_or(1)),
         schema,

@@ -63,6 +63,7 @@ struct Extract {
     otherwise: Otherwise,
     verify: Verify,
     evidence: bool,
+    text_last: bool, // in the prompt
     fields_per_call: Option<usize>,
     repairs: usize,
 }

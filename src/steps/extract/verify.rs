@@ -17,11 +17,12 @@ pub struct Verify {
     expressions: Vec<Expression>,
     /// The least probability of yes.
     support: Option<f64>,
+    text_last: bool, // in the prompt
 }
 
 impl Verify {
     pub fn read(read: &mut Reader<'_>) -> Self {
-        let mut verify = Self::default();
+        let mut verify = Self { text_last: read.text_last(), ..Self::default() };
         let rules = read.at(&["verify"]).and_then(Value::as_array).cloned().unwrap_or_default();
         for (i, rule) in rules.iter().enumerate() {
             match (rule.get("support").and_then(Value::as_f64), rule.as_str()) {
@@ -152,7 +153,7 @@ impl Verify {
             let mut odds = [0.0; 2];
             for (with_text, odds) in [text.as_str(), ""].into_iter().zip(&mut odds) {
                 let names = json!({
-                    "text": with_text, "instruct": instruct, "item": says.join("; "),
+                    "text": with_text, "text_last": self.text_last, "instruct": instruct, "item": says.join("; "),
                     "said": item.fields.get("said").and_then(Value::as_str),
                     "speaker": item.turns.first().and_then(|&t| cx.document.turns[t].speaker.as_deref()),
                 });

@@ -13,7 +13,7 @@ pub(super) mod topics;
 use serde_json::{Value, json};
 
 use super::ask::{Asker, language, language_name, render_with};
-use super::options::Reader;
+use super::options::{LAYOUT, Reader};
 use super::parts::{ByModel, IDS_FROM_WINDOW, Part, coverage, pack};
 use super::prompt::{Expression, Template, Templates, texts};
 use super::{BuildContext, OptionFault, Port, Reason, Step, StepContext, StepError, StepKind, StepOutput};
@@ -54,6 +54,7 @@ pub static KIND: StepKind = StepKind {
             "How long the summary may be, at most; a short document gives a shorter one. Whole sentences are left out \
              to keep it, and the report says how many",
         ),
+        LAYOUT,
         KeySpec::optional("focus", ValueSpec::Template, "What to pay attention to, in words for the model"),
         KeySpec::optional("query", ValueSpec::Template, "A question that the summary is to answer"),
         KeySpec::default(
@@ -122,6 +123,7 @@ struct Summarize {
     given: Vec<Expression>,
     about: bool,
     size: Option<usize>, // tokens
+    text_last: bool,     // in prompts
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,6 +166,7 @@ fn build(cx: &BuildContext<'_>) -> Result<Box<dyn Step>, Vec<OptionFault>> {
         given: read.expressions(&["given"]),
         about: read.flag(&["about"]),
         size: read.amount(&["size"]).map(|(n, _)| n),
+        text_last: read.text_last(),
     };
     read.finish(Some(Box::new(step) as Box<dyn Step>))
 }
@@ -181,6 +184,7 @@ struct Work<'a> {
     limit: Limit,
     length: &'a str,
     taste: Taste,
+    text_last: bool,
 }
 
 impl Step for Summarize {
@@ -212,6 +216,7 @@ impl Step for Summarize {
             limit: self.limit,
             length: &self.length,
             taste,
+            text_last: self.text_last,
         };
         let (parts, strategy) = self.parts(&work)?;
         if parts.is_empty() {
@@ -343,7 +348,7 @@ impl Work<'_> {
     /// The names that the prompt for a note sees.
     fn note_names(&self, text: &str, sentences: usize, again: bool) -> Value {
         json!({
-            "text": text, "sentences": sentences, "again": again, "focus": self.focus, "query": self.query,
+            "text": text, "text_last": self.text_last, "sentences": sentences, "again": again, "focus": self.focus, "query": self.query,
             "speakers": !self.cx.document.turns.is_empty(), "language_name": self.language,
         })
     }

@@ -236,6 +236,7 @@ impl Stage {
             tables: Vec::new(),
             grouping: None,
             kept: Vec::new(),
+            counts_tokens: false,
             steps: vec![step("echo", &ECHO, Echo)],
             outputs: vec![
                 output(
