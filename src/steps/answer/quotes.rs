@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
+use super::evidence;
 use crate::corpus::index::{Hit, Language, language_of, shared_terms};
 use crate::steps::text::{sentences, squeeze};
 
@@ -11,6 +12,9 @@ use crate::steps::text::{sentences, squeeze};
 const LONGEST: usize = 240; // characters
 /// So many are offered, those that share most with the question: the decoder chooses among what is to the point.
 const MOST: usize = 24;
+/// A passage that speaks for less than this share of what the best one does is about something else: a small model that
+/// may quote it will, and says of a river what was asked of a game.
+const LEAST_EVIDENCE: f64 = 0.5;
 
 /// The quotes that an answer may bring.
 pub struct Quotes {
@@ -29,7 +33,8 @@ impl Quotes {
     pub fn of(question: &str, hits: &[Hit]) -> Self {
         let language = language_of(question);
         let mut all = Vec::new();
-        for (hit, h) in hits.iter().enumerate() {
+        let least = LEAST_EVIDENCE * hits.iter().map(evidence).fold(0.0, f64::max);
+        for (hit, h) in hits.iter().enumerate().filter(|(_, h)| evidence(h) >= least) {
             for range in sentences(&h.passage.text).into_iter().flat_map(|r| pieces(&h.passage.text, r)) {
                 let text = squeeze(&h.passage.text[range.clone()]);
                 if !text.is_empty() && !all.iter().any(|q: &Quote| q.text == text) {
@@ -125,6 +130,26 @@ fn trimmed(text: &str, range: Range<usize>) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::index::{Found, Passage};
+
+    #[test]
+    fn a_passage_about_something_else_is_not_quoted_and_a_near_one_is() {
+        let hit = |index, text: &str, covers| Hit {
+            passage: Passage::given("a.md", index, text),
+            score: 1.0,
+            found: Found { covers, ..Found::default() },
+        };
+        let hits = [
+            hit(0, "Marlee Matlin signed the anthem. She used American Sign Language.", 0.8),
+            hit(1, "The anthem was sung by Lady Gaga.", 0.4),
+            hit(2, "The river has names in each language.", 0.2),
+        ];
+        let quotes = Quotes::of("In which language did Marlee Matlin sign the anthem?", &hits);
+        let texts = quotes.texts();
+        assert_eq!(texts.len(), 3, "{texts:?}");
+        assert!(texts.contains(&"She used American Sign Language."), "it shares little itself, its passage much");
+        assert!(quotes.find("The river has names in each language.").is_none());
+    }
 
     #[test]
     fn pieces_of_a_long_sentence_are_words_of_the_text() {
