@@ -237,6 +237,11 @@ impl CorpusReader {
     pub fn new() -> Result<Self, Failure> {
         Ok(Self { isolation: isolation()? })
     }
+
+    /// Returns one that gives up what it reads when `cancel` is.
+    pub fn until(self, cancel: CancelToken) -> Self {
+        Self { isolation: self.isolation.until(move || cancel.check().is_err()) }
+    }
 }
 
 impl DocumentReader for CorpusReader {

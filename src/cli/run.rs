@@ -156,7 +156,7 @@ pub fn perform(plan: &Plan, args: &RunArgs, settings: &Settings, retry: bool) ->
         true => None,
         false => Some(Shelves::of_plan(plan, &cancel, settings)?),
     };
-    let reader = CorpusReader::new()?;
+    let reader = CorpusReader::new()?.until(cancel.clone());
     let evaluator = Evaluator::default();
     let wrong = |detail: String| Failure::wrong(format!("run.events: {detail}"));
     let of_file = plan.run.events.as_ref().filter(|_| args.events.is_none());

@@ -362,6 +362,7 @@ pub struct RunPlan {
     pub document_timeout: Option<Duration>,
     pub step_timeout: Option<Duration>,
     pub in_flight: usize,           // documents at once
+    pub read_ahead_bytes: u64,      // of documents that wait for their turn
     pub quarantine: Option<String>, // a template over `params` and `run`, relative to the pipeline's folder
     pub retry: Option<RetryPlan>,
     pub deadline: Option<Deadline>,

@@ -382,6 +382,12 @@ pub static RUN: &[KeySpec] = &[
         "4",
         "Documents worked on at once; the model answers them together. Never changes what comes out.",
     ),
+    KeySpec::default(
+        "read_ahead",
+        ValueSpec::Size,
+        "64 MiB",
+        "Documents are parsed on all cores before their turn, up to so much in memory at once; `0 bytes`: each in its turn.",
+    ),
     KeySpec::optional(
         "quarantine",
         ValueSpec::Template,

@@ -173,7 +173,8 @@ pub fn bring(
     })?;
     let mut options: ReadOptions = serde_json::from_value(wanted.read.clone())
         .map_err(|e| Failure::wrong(format!("the index's reading options: {e}")))?;
-    options.isolation = Some(isolation()?);
+    let token = cancel.clone();
+    options.isolation = Some(isolation()?.until(move || token.check().is_err()));
 
     let mut writer = if fresh { Writer::fresh(index, wanted)? } else { Writer::open(index, wanted)? };
     let meter = Meter::new(settings);

@@ -89,33 +89,58 @@ pub fn update(writer: &mut Writer, origins: &[Origin], how: &How<'_>) -> Result<
         }
     }
     let (mut done, mut uncommitted) = (0, 0);
-    let mut rest = to_read.as_slice();
-    while !rest.is_empty() {
-        if (how.stop)() {
-            report.stopped = true;
-            break;
-        }
-        let mut sum = 0;
-        let most = if how.embed.is_some() { BATCH_FILES_EMBEDDED } else { BATCH_FILES };
-        let fits = rest.iter().take(most).take_while(|(_, bytes)| {
-            sum += bytes;
-            sum <= BATCH_BYTES
-        });
-        let (batch, later) = rest.split_at(fits.count().max(1));
-        rest = later;
-        let prepared: Vec<Prepared> = batch.par_iter().map(|(origin, _)| prepare(origin, how)).collect();
-        uncommitted += put(writer, batch, prepared, how, &mut report)?;
+    let mut batches = batches(&to_read, how).into_iter().peekable();
+    let mut prepared = batches.peek().filter(|_| !(how.stop)()).map(|first| prepare_all(first, how));
+    while let Some((batch, ready)) = batches.next().zip(prepared.take()) {
+        let next = batches.peek().copied();
+        // The next files are parsed on all cores while these are embedded and written.
+        uncommitted += std::thread::scope(|scope| {
+            let reads = next.filter(|_| !(how.stop)()).map(|next| scope.spawn(|| prepare_all(next, how)));
+            let put = put(writer, batch, ready, how, &mut report);
+            prepared = match reads.map(std::thread::ScopedJoinHandle::join) {
+                Some(Err(panic)) => std::panic::resume_unwind(panic),
+                Some(Ok(ready)) => Some(ready),
+                None => None,
+            };
+            put
+        })?;
         done += batch.len();
         (how.progress)(done, to_read.len());
         if uncommitted >= COMMIT_BYTES {
             writer.commit()?;
             uncommitted = 0;
         }
+        if (how.stop)() {
+            break; // what was read and not written is read again; it may have been given up
+        }
     }
+    report.stopped = done < to_read.len();
     writer.commit()?;
     let files = writer.table().files.iter();
     report.warnings = files.flat_map(|(name, f)| f.warnings.iter().map(|w| (name.clone(), w.clone()))).collect();
     Ok(report)
+}
+
+/// Cuts what is to be read into batches, in order.
+fn batches<'a, 'o>(to_read: &'a [(&'o Origin, u64)], how: &How<'_>) -> Vec<&'a [(&'o Origin, u64)]> {
+    let most = if how.embed.is_some() { BATCH_FILES_EMBEDDED } else { BATCH_FILES };
+    let mut batches = Vec::new();
+    let mut rest = to_read;
+    while !rest.is_empty() {
+        let mut sum = 0;
+        let fits = rest.iter().take(most).take_while(|(_, bytes)| {
+            sum += bytes;
+            sum <= BATCH_BYTES
+        });
+        let (batch, later) = rest.split_at(fits.count().max(1));
+        batches.push(batch);
+        rest = later;
+    }
+    batches
+}
+
+fn prepare_all(batch: &[(&Origin, u64)], how: &How<'_>) -> Vec<Prepared> {
+    batch.par_iter().map(|(origin, _)| prepare(origin, how)).collect()
 }
 
 enum Standing {

@@ -29,6 +29,7 @@ use crate::corpus::document::Document;
 pub struct Isolation {
     exe: PathBuf,
     idle: Arc<Mutex<Vec<Worker>>>,
+    is_over: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
 }
 
 impl Isolation {
@@ -40,7 +41,12 @@ impl Isolation {
 
     /// `exe` is the running binary: it must call [`child_main`] before anything else.
     pub fn new(exe: PathBuf) -> Self {
-        Self { exe, idle: Arc::default() }
+        Self { exe, idle: Arc::default(), is_over: None }
+    }
+
+    /// Returns one whose parsing is given up as soon as `is_over` says so: nothing is said of the file then.
+    pub fn until(self, is_over: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self { is_over: Some(Arc::new(is_over)), ..self }
     }
 
     /// Returns a worker that waits under the same limit of memory, which a process can set only once.
@@ -105,6 +111,7 @@ pub(super) fn parse(isolation: &Isolation, bytes: &[u8], name: &str, options: &R
 /// What a worker does wrong.
 enum Fault {
     TimedOut,
+    GivenUp,
     TooMuchText,
     Died(ExitStatus, String),
 }
@@ -113,6 +120,7 @@ impl Fault {
     fn told(self, options: &ReadOptions) -> Refusal {
         match self {
             Self::TimedOut => timed_out(options),
+            Self::GivenUp => (ReadReason::ReadFailed, "was not parsed: who asked for it is ending".into()),
             Self::TooMuchText => too_much_text(options),
             Self::Died(status, last_words) => cause_of_death(status, &last_words, options),
         }
@@ -140,7 +148,7 @@ fn ask(
             let sent = sent.and_then(|()| stdin.write_all(bytes)).and_then(|()| stdin.flush());
             sent.is_ok().then_some(stdin)
         });
-        let said = worker.answers.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        let said = worker.answer(deadline, isolation);
         if !said.as_ref().is_ok_and(|line| line.ends_with(b"\n")) {
             // Ends the writer too.
             worker.status = match &said {
@@ -169,6 +177,7 @@ fn ask(
         },
         Ok(line) if line.len() as u64 > cap => Err(Fault::TooMuchText),
         Ok(_) => Err(worker.death()),
+        Err(_) if Instant::now() < deadline => Err(Fault::GivenUp),
         Err(_) => Err(Fault::TimedOut),
     }
 }
@@ -250,6 +259,19 @@ impl Worker {
         std::thread::spawn(move || stdout.into_iter().for_each(|pipe| hear_answers(pipe, &cap_of_thread, &sender)));
         std::thread::spawn(move || stderr.into_iter().for_each(|pipe| hear_last_words(pipe, &words)));
         Ok(Self { child, stdin, answers, last_words, cap, max_memory, num_parsed: 0, status: None })
+    }
+
+    /// Waits for the next answer until the deadline, or until nobody wants it.
+    fn answer(&self, deadline: Instant, isolation: &Isolation) -> Result<Vec<u8>, mpsc::RecvTimeoutError> {
+        const PATIENCE: Duration = Duration::from_millis(50);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.answers.recv_timeout(left.min(PATIENCE)) {
+                Err(mpsc::RecvTimeoutError::Timeout)
+                    if left > PATIENCE && !isolation.is_over.as_ref().is_some_and(|is_over| is_over()) => {}
+                answer => return answer,
+            }
+        }
     }
 
     /// Waits for a worker that has closed its output; `None` at the deadline.

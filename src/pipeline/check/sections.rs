@@ -106,6 +106,7 @@ pub fn run(around: &Surroundings<'_>, node: Option<&Node>, scope: &Scope<'_>, fa
         document_timeout: timeout("document"),
         step_timeout: timeout("step"),
         in_flight: run.get("in_flight").and_then(Value::as_u64).unwrap_or(1) as usize,
+        read_ahead_bytes: run.get("read_ahead").and_then(Value::as_u64).unwrap_or(0),
         quarantine: run.get("quarantine").and_then(Value::as_str).map(str::to_owned),
         retry: run.get("retry").map(retry),
         deadline: run.get("deadline").and_then(Value::as_str).and_then(|text| {

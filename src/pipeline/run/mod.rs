@@ -3,6 +3,7 @@
 //! Documents go document-major: a bounded number are in flight, each on a plain thread that walks its steps. The
 //! journal says what is done; a run that was killed at any moment is gone on with by running again. Prints nothing.
 
+mod ahead;
 mod commit;
 mod dry;
 mod estimate;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
+use super::ahead::Ahead;
 use super::commit::Ledger;
 use super::look;
 use super::progress::Progress;
@@ -27,7 +28,7 @@ use crate::pipeline::report::{DocumentReport, Failure, Outcome, Skip, State};
 use crate::pipeline::shown::shown;
 use crate::pipeline::sink::file_names::NameRegistry;
 use crate::pipeline::sink::{Provenance, QUARRY_VERSION};
-use crate::steps::{Reason, StepError};
+use crate::steps::Reason;
 
 /// Templates and schemas recurse; the standard 2 MiB would end the process, not the document.
 pub(super) const STACK_BYTES: usize = 16 << 20;
@@ -41,6 +42,7 @@ pub(super) struct Crew<'a, 'm> {
     registry: NameRegistry,   // over all inputs
     ledger: Mutex<Ledger>,
     model: &'a LazyModel<'m>,
+    ahead: Ahead<'a>,
     progress: Progress,
     next: AtomicUsize,
     stop: AtomicBool,
@@ -67,6 +69,11 @@ impl<'a, 'm> Crew<'a, 'm> {
         let bytes =
             standings.iter().filter_map(|s| if let Standing::ToDo { bytes, .. } = s { Some(bytes) } else { None });
         let progress = Progress::new(bytes.clone().count(), bytes.sum());
+        let to_read = standings.iter().zip(selected).filter_map(|(standing, index)| match standing {
+            Standing::ToDo { bytes, .. } => Some((*index, *bytes)),
+            _ => None,
+        });
+        let ahead = Ahead::new(job, inputs, to_read);
         let registry = NameRegistry::new(inputs.len(), ledger.owned_names(job).into_iter().chain(owned));
         let reports = standings.iter().zip(selected).map(|(standing, index)| {
             let entry = ledger.journal.get(&inputs[*index].document).and_then(History::last);
@@ -89,6 +96,7 @@ impl<'a, 'm> Crew<'a, 'm> {
             registry,
             ledger: Mutex::new(ledger),
             model,
+            ahead,
             progress,
             next: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -139,9 +147,15 @@ impl<'a, 'm> Crew<'a, 'm> {
         Ok((reports, outcome, self.ledger.into_inner().unwrap_or_else(|e| e.into_inner())))
     }
 
-    /// Works with so many threads until nothing is left to do.
+    /// Works with so many threads until nothing is left to do, and with others that read ahead of them.
     fn crew(&self, jobs: usize) {
         std::thread::scope(|scope| {
+            for number in 1..=self.ahead.num_readers() {
+                let thread = std::thread::Builder::new().name(format!("reader-{number}")).stack_size(STACK_BYTES);
+                if thread.spawn_scoped(scope, || self.ahead.work(&|| self.is_over())).is_err() {
+                    break; // each is read in its turn
+                }
+            }
             for number in 1..=jobs {
                 let thread = std::thread::Builder::new().name(format!("document-{number}")).stack_size(STACK_BYTES);
                 if let Err(source) = thread.spawn_scoped(scope, || self.take_documents()) {
@@ -238,11 +252,10 @@ impl<'a, 'm> Crew<'a, 'm> {
         let (job, input) = (self.job, &self.inputs[index]);
         let source = &job.plan.sources[input.source];
         let seconds = || started.elapsed().as_secs_f64();
-        let read = panics::caught(|| look::read(job.plan, job.env, input)).unwrap_or_else(|panic| {
-            Err(StepError { reason: Reason::Unreadable, detail: format!("the reader has a bug: {panic}") })
-        });
-        let document = match read {
+        let document = match self.ahead.take(index, &|| self.is_over()).ok_or(End::NotReached)? {
             Ok(document) => document,
+            // Who reads gives up where the run ends; nothing is known of the file.
+            Err(error) if error.reason == Reason::ReadFailed && self.is_over() => return Err(End::NotReached),
             Err(error) => {
                 let key = keys::document_key(job.pipeline_hash, source, &sha256.to_string());
                 if look::passes_over(job.plan, input, &error) {

@@ -70,6 +70,23 @@ fn a_worker_that_hangs_is_killed_at_its_time() {
 
 #[cfg(unix)]
 #[test]
+fn a_worker_is_given_up_when_nobody_wants_its_answer() {
+    let (_folder, isolation) = scripted("exec sleep 60");
+    let asked = Instant::now();
+    let isolation = isolation.until(move || asked.elapsed() > Duration::from_millis(200));
+    let (reason, detail) = loop {
+        match parse(&isolation, b"x", "a", &ReadOptions::default()).unwrap_err() {
+            (_, detail) if detail.contains("Text file busy") => {}
+            refusal => break refusal,
+        }
+    };
+    assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
+    assert_eq!(reason, ReadReason::ReadFailed, "{detail}");
+    assert!(detail.contains("ending"), "{detail}");
+}
+
+#[cfg(unix)]
+#[test]
 fn a_worker_that_never_stops_talking_is_cut_off() {
     let options = ReadOptions { max_text: 1, ..Default::default() };
     let ((reason, detail), _) = misbehaving("exec cat /dev/zero", &options);

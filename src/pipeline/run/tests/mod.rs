@@ -1,5 +1,6 @@
 //! A run over a folder of small files with a model that answers at once: what every test of the runner stands on.
 
+mod ahead;
 mod behavior;
 mod crash;
 mod kill;
@@ -264,6 +265,7 @@ impl Stage {
                 document_timeout: None,
                 step_timeout: None,
                 in_flight: 3,
+                read_ahead_bytes: 1 << 20,
                 quarantine: None,
                 retry: None,
                 deadline: None,
