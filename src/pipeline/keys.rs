@@ -17,7 +17,7 @@ use super::names::RunNames;
 use super::plan::{OnError, OutputContent, OutputPlan, Plan, RowsOf, SourcePlan, StepPlan};
 
 /// Part of every key: goes up whenever a step or a reader may make something else of the same document and options.
-pub const STEPS_RESULT_VERSION: u32 = 4;
+pub const STEPS_RESULT_VERSION: u32 = 5;
 
 /// Returns the hash of a plan's steps and outputs, with the parameters and names of the run that they mention.
 ///

@@ -25,8 +25,8 @@ use crate::inference::engine::{ChatDocument, Constraint, FinishReason, Message, 
 /// Sentences an answer may have.
 const MOST_SENTENCES: usize = 4;
 const SENTENCE_CHARS: usize = 240;
-/// Tokens of an answer: quotes and sentences.
-const ANSWER_TOKENS: usize = 512;
+/// Tokens of an answer: so many sentences with their quotes, in languages that take a token for two letters.
+const ANSWER_TOKENS: usize = 1024;
 
 struct Answer {
     from: Expression,
