@@ -108,7 +108,7 @@ cd "$work/p"
 
 submit() { sbatch --parsable --output="$work/%A_%a.out" --mem=512M --time=10 "$@" "$here/pipelines/cluster/array.slurm" batch.yaml; }
 states() { scontrol show job "$1" | sed -n 's/.*JobState=\([A-Z_]*\).*/\1/p' | sort | uniq -c | tr -s ' \n' ' '; }
-is_over() { ! squeue --noheader --jobs="$1" 2>/dev/null | grep -q .; }
+is_over() { [ -z "$(squeue --noheader --jobs="$1" 2>/dev/null)" ]; }
 
 job=$(submit)
 echo "array job $job"
@@ -128,7 +128,7 @@ grep -q '"is": "interrupted"' out/.quarry/batch/shard-3-of-4/run.json || { echo 
 job=$(submit)
 wait_for 300 is_over "$job"
 echo "second submission:$(states "$job")"
-scontrol show job "$job" | grep -q 'JobState=COMPLETED' || { echo "the array did not complete"; exit 1; }
+[ "$(states "$job" | tr -d ' ')" = 4COMPLETED ] || { echo "the array did not complete"; exit 1; }
 quarry merge batch.yaml
 quarry run batch.yaml --quiet # nothing is left to do
 

@@ -91,6 +91,9 @@ pub fn update(writer: &mut Writer, origins: &[Origin], how: &How<'_>) -> Result<
     let (mut done, mut uncommitted) = (0, 0);
     let mut batches = batches(&to_read, how).into_iter().peekable();
     let mut prepared = batches.peek().filter(|_| !(how.stop)()).map(|first| prepare_all(first, how));
+    if (how.stop)() {
+        prepared = None; // it may have been given up, which is no word on a file
+    }
     while let Some((batch, ready)) = batches.next().zip(prepared.take()) {
         let next = batches.peek().copied();
         // The next files are parsed on all cores while these are embedded and written.
