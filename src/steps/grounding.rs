@@ -35,6 +35,8 @@ pub enum Dropped {
     UnknownName,
     /// Too few of its words are in the text.
     NotCarried,
+    /// "They also" says nothing without the sentence before it.
+    SaysLittle,
     Repeated,
     CutOff,
 }
@@ -48,6 +50,7 @@ impl Dropped {
             Self::Misquoted => "quoting what nobody said",
             Self::UnknownName => "naming a person or a number that the text does not hold",
             Self::NotCarried => "not carried by the text",
+            Self::SaysLittle => "saying too little by themselves",
             Self::Repeated => "repeating another",
             Self::CutOff => "cut off at the token limit",
         }

@@ -237,6 +237,9 @@ impl Step for Summarize {
         out.usage += composed.usage;
         out.usage += about.usage;
         out.partial = notes.failures(&coverage);
+        if composed.sentences.is_empty() {
+            out.partial.push("the summary is empty: nothing that was written about the text could be kept".into());
+        }
         out.notes = remarks(&notes, &composed);
         if is_foreign {
             let fact = "only names and numbers were held against what was said";

@@ -131,8 +131,10 @@ impl Notes {
         }
         if most == 1 {
             // "They also" says nothing without the sentence before it, and "spoke about training" not much.
+            let written = kept.len();
             let told = |k: &Grounded| k.text.strip_prefix(opening).map_or(0, |topic| content(topic).len());
             kept.retain(|k| told(k) >= if opening.is_empty() { 1 } else { LEAST_TOPIC });
+            self.dropped.extend(std::iter::repeat_n(Dropped::SaysLittle, written - kept.len()));
         }
         kept.truncate(most);
         self.dropped.extend(dropped);

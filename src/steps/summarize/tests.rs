@@ -60,6 +60,16 @@ fn what_a_model_makes_up_is_not_written() {
 }
 
 #[test]
+fn a_summary_that_is_empty_says_so_and_why() {
+    let fake = Fake::answering(|_| "the kiln that stands still.".into());
+    let document = fakes::plain("The kiln stands still. Please send somebody by tomorrow.");
+    let out = fakes::run(&KIND, options(json!({})), &document, &fake).unwrap();
+    assert_eq!(out.value["text"], "");
+    assert!(out.partial.iter().any(|why| why.contains("the summary is empty")), "{:?}", out.partial);
+    assert!(out.notes.iter().any(|note| note.contains("saying too little")), "{:?}", out.notes);
+}
+
+#[test]
 fn a_failed_part_leaves_the_document_partial_with_its_turns_named() {
     let fake = Fake::new(|prompt, _| {
         if prompt.contains("number 31 soon") {
