@@ -48,7 +48,10 @@ pub fn run(path: &Path, found: &Answering, args: &AskArgs, settings: &Settings) 
     let source = only(path, &found.rows, "source of rows", "the question takes the place of its table")?;
     let step = only(path, &found.answers, "step with `use: answer`", "its answer is printed")?;
     let cannot = |error: std::io::Error| {
-        Failure::new(Exit::OutOfResources, Diagnostic::error(format!("no folder to work in: {error}")))
+        Failure::new(
+            Exit::OutOfResources,
+            Diagnostic::error(format!("the answer cannot be kept in a folder of its own: {error}")),
+        )
     };
     let folder = tempfile::tempdir().map_err(cannot)?;
     let table = folder.path().join("question.jsonl");
@@ -72,7 +75,7 @@ pub fn run(path: &Path, found: &Answering, args: &AskArgs, settings: &Settings) 
     match std::fs::read_to_string(&answer) {
         Ok(line) if args.json => print::result(line.trim_end())?,
         Ok(line) => {
-            let record: Value = serde_json::from_str(&line).unwrap_or_default();
+            let record: Value = serde_json::from_str(&line).map_err(|error| cannot(error.into()))?;
             print::result(&answered::text(&record["reply"], &plan.folder, answered::columns()))?;
         }
         // Nothing is written where there was no answer: the report says why.

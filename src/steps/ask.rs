@@ -1,7 +1,8 @@
 //! Questions to the model: one way of wording, sizing and sending them for all verbs.
 //!
 //! Every prompt is a system message that all steps share and one user message that begins with the text of the
-//! document (unless a step says `layout: instruction-first`), so that the steps over one document share the longest possible prefix.
+//! document (unless a step says `layout: instruction-first`), so that the steps over one document share the longest
+//! possible prefix.
 
 use serde_json::{Value, json};
 

@@ -6,10 +6,12 @@ use super::prompt::{Expression, Template, Templates};
 use super::{BuildContext, OptionFault};
 use crate::spec::{KeySpec, ValueSpec};
 
-/// Where the text of the document stands in a prompt.
+/// Where the text of the document may stand in a prompt.
+pub const LAYOUTS: ValueSpec = ValueSpec::Choice(&["text-first", "instruction-first"]);
+
 pub const LAYOUT: KeySpec = KeySpec::optional(
     "layout",
-    ValueSpec::Choice(&["text-first", "instruction-first"]),
+    LAYOUTS,
     "Whether the document's text stands before what is asked of it, so that steps over one text share the work of \
      reading it, or after it. By default before",
 );

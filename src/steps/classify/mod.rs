@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use self::calibrate::{Calibration, Target};
 use self::labelled::{Labelled, Shots};
 use super::ask::{Asker, render_with};
-use super::options::Reader;
+use super::options::{LAYOUTS, Reader};
 use super::parts::{ByModel, coverage, pack};
 use super::prompt::{Template, texts};
 use super::{BuildContext, OptionFault, Port, Reason, Step, StepContext, StepError, StepKind, StepOutput};
@@ -65,7 +65,7 @@ pub static KIND: StepKind = StepKind {
         KeySpec::optional("instruct", ValueSpec::Template, "What to go by, in words for the model"),
         KeySpec::optional(
             "layout",
-            ValueSpec::Choice(&["text-first", "instruction-first"]),
+            LAYOUTS,
             "Whether the text stands before the labels, so that steps over one text share the work of reading it, or after \
              them. By default a long text stands before them; with `calibrate` it always stands after them",
         ),

@@ -351,8 +351,8 @@ impl Work<'_> {
     /// The names that the prompt for a note sees.
     fn note_names(&self, text: &str, sentences: usize, again: bool) -> Value {
         json!({
-            "text": text, "text_last": self.text_last, "sentences": sentences, "again": again, "focus": self.focus, "query": self.query,
-            "speakers": !self.cx.document.turns.is_empty(), "language_name": self.language,
+            "text": text, "text_last": self.text_last, "sentences": sentences, "again": again, "focus": self.focus,
+            "query": self.query, "speakers": !self.cx.document.turns.is_empty(), "language_name": self.language,
         })
     }
 }
